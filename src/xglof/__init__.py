@@ -1,0 +1,37 @@
+"""Glacial lakes from Sentinel-1, Sentinel-2 and Copernicus DEM cubes.
+
+Importing the package registers the accessor ``.glof`` on xarray's Dataset and DataArray, and loads neither
+torch nor rasterio: they come with the first call that needs them.
+"""
+
+from __future__ import annotations
+
+from xglof import evaluate, lakes, simulate
+from xglof._version import __version__
+from xglof.accessor import GlofArrayAccessor, GlofDatasetAccessor
+from xglof.cube import open_cube
+from xglof.engine.apply import segment
+from xglof.errors import CatalogError, CubeError, ModelError, OutputError, XglofError
+from xglof.models.spec import ModelInput, ModelSpec
+from xglof.models.weights import Weights
+from xglof.show_versions import show_versions
+
+__all__ = [
+    "CatalogError",
+    "CubeError",
+    "GlofArrayAccessor",
+    "GlofDatasetAccessor",
+    "ModelError",
+    "ModelInput",
+    "ModelSpec",
+    "OutputError",
+    "Weights",
+    "XglofError",
+    "__version__",
+    "evaluate",
+    "lakes",
+    "open_cube",
+    "segment",
+    "show_versions",
+    "simulate",
+]

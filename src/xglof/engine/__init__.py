@@ -1,0 +1,1 @@
+"""Segmentation over overlapping windows: an absolute lattice, an exact blend, one block at a time."""

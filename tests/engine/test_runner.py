@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import xglof
+from toys import WINDOW, raster, spec
+from xglof.cube.flags import Flag
+from xglof.engine.blend import UNITY, window_weights
+
+
+def naive(
+    cube: xr.Dataset, model: xglof.ModelSpec, stride: int, flips: tuple[tuple[int, ...], ...]
+) -> np.ndarray:
+    """Every window by itself in a loop, float64 sums, edges padded by NumPy."""
+    network = model.build().eval()
+    values = np.stack([cube["vv"].values, cube["vh"].values], axis=1).astype(np.float32)
+    times, _, height, width = values.shape
+    grid = cube.odc.geobox.affine
+    first = (int(-grid.f // 10), int(grid.c // 10))
+    pad = 2 * WINDOW
+    padded = np.pad(values, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="reflect")
+    total = np.zeros((times, height + 2 * pad, width + 2 * pad))
+    weights = np.outer(*[window_weights(WINDOW, stride) / UNITY] * 2)
+    for t in range(times):
+        for top in range(-WINDOW + 1, height):
+            for left in range(-WINDOW + 1, width):
+                if (top + first[0]) % stride or (left + first[1]) % stride:
+                    continue
+                area = (slice(top + pad, top + pad + WINDOW), slice(left + pad, left + pad + WINDOW))
+                crop = torch.from_numpy(padded[t, :, *area][None])
+                with torch.inference_mode():
+                    logits = [network({"S1RTC": crop.flip(f)}).flip(f) for f in flips]
+                total[t, *area] += weights * (sum(logits) / len(flips))[0, 0].double().numpy()
+    logit = total[:, pad : pad + height, pad : pad + width]
+    return 1 / (1 + np.exp(-logit))
+
+
+@pytest.mark.parametrize("tta", [None, "flip"])
+@pytest.mark.parametrize("overlap", [0, 0.5])
+def test_against_a_naive_loop(overlap: float, tta: str | None) -> None:
+    cube = raster(37, 45, left=500_030, top=3_100_070)
+    flips = ((),) if tta is None else ((), (-1,), (-2,), (-2, -1))
+    expected = naive(cube, spec("context"), round(WINDOW * (1 - overlap)), flips)
+    seg = xglof.segment(cube, model=spec("context"), overlap=overlap, tta=tta, device="cpu")
+    np.testing.assert_allclose(seg["lake_probability"].values, expected, atol=2e-6)
+
+
+def test_softmax_gives_the_share_of_the_lake() -> None:
+    model = spec(
+        "constant", kwargs={"values": (0.5, 2.0, -1.0)}, classes=("land", "lake", "ice"), activation="softmax"
+    )
+    seg = xglof.segment(raster(20, 20), model=model, device="cpu")
+    shares = np.exp([0.5, 2.0, -1.0])
+    np.testing.assert_allclose(seg["lake_probability"].values, shares[1] / shares.sum(), rtol=1e-6)
+
+
+def test_nodata_is_unobserved_and_windows_without_data_never_run() -> None:
+    cube = raster(60, 60, times=1)
+    cube["vh"].values[:, :, 30:] = np.nan
+    seg = xglof.segment(cube, model=spec("context"), device="cpu").compute()
+    assert np.all(np.isnan(seg["lake_probability"].values) == np.isnan(cube["vh"].values))
+    assert np.all((seg["lake"].values == 255) == np.isnan(cube["vh"].values))
+    empty = xr.full_like(cube, np.nan)
+    unrun = xglof.segment(empty, model=spec("wrong", kwargs={"how": "nan"}), device="cpu").compute()
+    assert np.all(unrun["lake"].values == 255)  # the network would have raised
+
+
+def test_flags_make_unobserved_and_are_kept() -> None:
+    cube = raster(30, 30, times=1)
+    flags = np.zeros((1, 30, 30), "uint16")
+    flags[:, 5:9] = Flag.cloud
+    flags[:, 12:15] = Flag.snow  # snow alone hides nothing
+    cube["flags"] = (cube["vv"].dims, flags)
+    seg = xglof.segment(cube, model=spec("context"), device="cpu").compute()
+    assert np.all((seg["lake"].values == 255) == (flags == Flag.cloud))
+    assert np.all(seg["flags"].values[:, 5:9] == Flag.cloud)
+    assert np.all(seg["flags"].values[:, 12:15] == Flag.snow | Flag.s1_used)
+
+
+BOTH = ("S2L2A", "S1RTC", "DEM")
+
+
+def test_a_modality_that_is_not_seen_is_left_out_and_said_so() -> None:
+    cube = raster(4 * WINDOW, 40, modalities=BOTH, times=1, top=3_100_000 + 10 * (3_100_000 // 10 % 8))
+    for name in ("vv", "vh"):
+        cube[name].values[:, : 2 * WINDOW] = np.nan
+    cube["B03"].values[:, -1] = 0
+    model = spec("bits", BOTH, optional=BOTH, activation="identity", unobserved_when=(), min_share=0.4)
+    seg = xglof.segment(cube, model=model, overlap=0, device="cpu").compute()
+    assert set(np.unique(seg["lake_probability"].values)) == {5.0, 7.0}
+    both = Flag.s2_used | Flag.s1_used
+    assert set(np.unique(seg["flags"].values)) == {Flag.s2_used, both, Flag.s1_used}
+    assert np.all(seg["flags"].values[:, -1] == Flag.s1_used)
+    assert not np.isnan(seg["lake_probability"].values).any()
+
+
+def test_a_required_modality_decides_what_is_observed() -> None:
+    cube = raster(30, 30, modalities=BOTH, times=1)
+    cube["B11"].values[:, 4] = 0
+    model = spec("bits", BOTH, optional=("S1RTC", "DEM"), activation="identity")
+    lake = xglof.segment(cube, model=model, device="cpu")["lake"].values
+    assert np.all(lake[:, 4] == 255)
+    assert not np.any(np.delete(lake, 4, axis=1) == 255)
+
+
+def test_a_sliver_of_the_only_sensor_is_still_run() -> None:
+    cube = raster(WINDOW, WINDOW, modalities=("S2L2A", "S1RTC"), times=1)
+    for name in cube.data_vars:
+        cube[name].values[:, 1:] = 0 if str(name).startswith("B") else np.nan
+    model = spec(
+        "bits", ("S2L2A", "S1RTC"), optional=("S2L2A", "S1RTC"), activation="identity", min_share=0.9
+    )
+    seg = xglof.segment(cube, model=model, device="cpu").compute()
+    assert np.all(seg["lake_probability"].values[:, 0] == 3)
+    assert np.all(seg["lake"].values[:, 1:] == 255)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("shape", "expected a tensor"), ("squeezed", "expected a tensor"), ("nan", "not finite")],
+)
+def test_a_network_that_breaks_its_contract_is_named(how: str, words: str) -> None:
+    seg = xglof.segment(raster(20, 20), model=spec("wrong", kwargs={"how": how}), device="cpu")
+    with pytest.raises(xglof.ModelError, match=words):
+        seg.compute()
+
+
+def test_the_callers_threads_are_left_alone() -> None:
+    before = torch.get_num_threads()
+    xglof.segment(raster(20, 20), model=spec("context"), device="cpu").compute()
+    assert torch.get_num_threads() == before
