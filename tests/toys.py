@@ -87,7 +87,7 @@ def bits() -> nn.Module:
     return Seen()
 
 
-def spec(factory: str, modalities: tuple[str, ...] = ("S1RTC",), **changes: Any) -> ModelSpec:
+def spec(network: str, modalities: tuple[str, ...] = ("S1RTC",), **changes: Any) -> ModelSpec:
     """A spec of one of the networks above, nothing standardised."""
     optional = changes.pop("optional", ())
     inputs = tuple(
@@ -100,7 +100,7 @@ def spec(factory: str, modalities: tuple[str, ...] = ("S1RTC",), **changes: Any)
         for name in modalities
     )
     return ModelSpec(
-        **{"name": factory, "factory": f"toys:{factory}", "inputs": inputs, "window": WINDOW} | changes
+        **{"name": network, "factory": f"toys:{network}", "inputs": inputs, "window": WINDOW} | changes
     )
 
 

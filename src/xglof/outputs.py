@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,16 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import xarray as xr
-
 from xglof.errors import OutputError
 
 if TYPE_CHECKING:
     import geopandas
+    import xarray as xr
 
 
 @contextmanager
-def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """A folder to fill, which takes its place at ``path`` when the block ends well and is gone when it fails.
 
     Parameters
@@ -71,7 +71,10 @@ def write_zarr(data: xr.Dataset, path: Path) -> xr.Dataset:
 
 def read_zarr(path: str | Path) -> xr.Dataset:
     """Open, lazily, a cube or segmentation that :func:`write_zarr` wrote, with its CRS."""
-    return xr.open_zarr(path, decode_coords="all")
+    import xarray as xr
+
+    data: xr.Dataset = xr.open_zarr(path, decode_coords="all")
+    return data.assign_coords({name: coord.load() for name, coord in data.coords.items()})
 
 
 def write_lakes(lakes: geopandas.GeoDataFrame, path: Path) -> None:
@@ -80,11 +83,14 @@ def write_lakes(lakes: geopandas.GeoDataFrame, path: Path) -> None:
 
 
 def write_areas(areas: xr.Dataset, path: Path) -> None:
-    """Write a ``(lake, time)`` series as CSV, a row a lake and date, areas in square metres."""
-    table = areas.to_dataframe().reset_index().sort_values(["lake", "time"])
-    for name in ("x", "y", "spatial_ref"):
-        table = table.drop(columns=name, errors="ignore")
-    table.to_csv(path, index=False, float_format="%.6g")
+    """Write a ``(lake, time)`` series as CSV, a row a lake and date; areas in square metres."""
+    measured = ["area", "area_sigma", "area_lower", "area_upper"]
+    table = areas.to_dataframe().reset_index().rename(columns={name: f"{name}_m2" for name in measured})
+    keys = [name for name in ("lake", "time") if name in table]
+    first = [*keys, *(f"{name}_m2" for name in measured), "observed_fraction", "frozen_fraction"]
+    rest = [name for name in table if name not in {"x", "y", "spatial_ref", *first}]
+    table = table.sort_values(keys, kind="stable")[[*first, *rest]]
+    table.to_csv(path, index=False, float_format="%.8g")
 
 
 def write_summary(summary: dict[str, object], path: Path) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 
-class TaskProgress(Callback):  # type: ignore[misc]
+class TaskProgress(Callback):
     """Shows the tasks done of all computations inside a ``with`` block.
 
     Parameters
@@ -21,18 +21,23 @@ class TaskProgress(Callback):  # type: ignore[misc]
     """
 
     def __init__(self, label: str, console: Console) -> None:
-        super().__init__()
-        columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        super().__init__()  # type: ignore[no-untyped-call]
+        columns = (
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         self._bar = Progress(*columns, console=console)
         self._task = self._bar.add_task(label, total=None)
 
     def __enter__(self) -> TaskProgress:
         self._bar.start()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *details: Any) -> None:
-        super().__exit__(*details)
+        super().__exit__(*details)  # type: ignore[no-untyped-call]
         self._bar.stop()
 
     def _start_state(self, graph: Any, state: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ PACKAGES = (
 
 
 def show_versions() -> dict[str, str]:
-    """Versions of Python, the platform and the packages that xglof stands on; ``"absent"`` where not installed.
+    """Versions of Python, the platform and the packages that xglof stands on, or ``"absent"``.
 
     Read from the installed metadata: nothing is imported.
 

@@ -11,8 +11,8 @@ import pystac
 import pytest
 import xarray as xr
 from odc.geo.geobox import GeoBox
+from tiny_catalog import DEM_GRID, GRID, S2_NAMES, SIZE, Written, raw_band, raw_scl
 
-from conftest import DEM_GRID, GRID, S2_NAMES, SIZE, Written, raw_band, raw_scl
 from xglof.cube import open_cube
 from xglof.errors import CatalogError, CubeError
 
@@ -98,9 +98,11 @@ def test_scene_classification_is_nearest(values: xr.Dataset) -> None:
 
 def test_nodata_is_not_blended_where_the_file_declares_none(written: Written) -> None:
     cube = open_cube(catalog=written.of("C-right"), geobox=GRID, modalities=["S2L2A"])
-    coarse = cube[["B11", "B12"]].isel(time=0).compute()  # B12's files carry no nodata
+    coarse = cube[["B11", "B12"]].isel(time=0, y=slice(20, None)).compute()  # B12's files carry no nodata
     np.testing.assert_array_equal(coarse.B12 == 0, coarse.B11 == 0)
-    assert coarse.B12.values[coarse.B12.values > 0][100:].min() > 400
+    assert (
+        coarse.B12.values[coarse.B12.values > 0].min() > 600
+    )  # the ramp less its offset, nothing halfway to 0
 
 
 def test_decibels_of_known_power(values: xr.Dataset) -> None:
@@ -145,15 +147,15 @@ def test_report_of_the_selection(cube: xr.Dataset) -> None:
     assert sorted(rejected) == [
         "B-old: duplicate of a newer baseline",
         "D-cloudy: cloud cover 90 % above 50 %",
-        "R-desc: nearer Sentinel-1 acquisitions to every Sentinel-2 step",
+        "R-desc: nearest to no Sentinel-2 step within 7 days",
     ]
     assert cube.attrs["items_found"] == cube.attrs["items_used"] + len(rejected)
     json.dumps(rejected)
 
 
-@pytest.mark.parametrize("chunks", [None, {"x": 64, "y": 64}, {"x": -1, "y": 50, "time": -1}])
+@pytest.mark.parametrize("chunks", [{"x": 150, "y": 100}, {"x": -1, "y": -1, "time": 2}])
 def test_values_do_not_depend_on_the_chunks(
-    written: Written, values: xr.Dataset, chunks: dict[str, int] | None
+    written: Written, values: xr.Dataset, chunks: dict[str, int]
 ) -> None:
     again = open_cube(catalog=written.root, geobox=GRID, max_cloud_cover=50, chunks=chunks).compute()
     xr.testing.assert_identical(again, values)
@@ -170,10 +172,10 @@ def test_values_do_not_depend_on_the_area(written: Written, values: xr.Dataset) 
 
 
 def test_values_do_not_depend_on_the_area_in_degrees(written: Written) -> None:
-    grid = GeoBox.from_bbox((86.41, 28.21, 86.435, 28.24), crs="EPSG:4326", resolution=0.0001)
+    grid = GeoBox.from_bbox((86.415, 28.24, 86.434, 28.258), crs="EPSG:4326", resolution=0.0001)
     arguments: dict[str, Any] = {"catalog": written.root, "time": "2022-07-10"}
     whole = open_cube(geobox=grid, **arguments).compute()
-    part = np.s_[33:290, 11:240]
+    part = np.s_[33:150, 11:170]
     again = open_cube(geobox=grid[part], **arguments).compute()
     assert whole.odc.spatial_dims == ("latitude", "longitude")
     assert whole.B03.dims == ("time", "latitude", "longitude")
@@ -193,14 +195,12 @@ def test_south_up_grid_holds_the_same_numbers(written: Written, values: xr.Datas
 
 
 def test_area_of_interest_gives_a_utm_grid_on_whole_pixels(written: Written) -> None:
-    cube = open_cube((86.415, 28.215, 86.425, 28.225), catalog=written.root, time="2022-07-10")
+    cube = open_cube((86.415, 28.24, 86.425, 28.25), catalog=written.root, time="2022-07-10")
     assert cube.odc.geobox.crs.to_epsg() == 32645
     assert cube.odc.geobox.resolution.xy == (10, -10)
     transform = cube.odc.geobox.transform
     assert (transform.c % 10, transform.f % 10) == (0, 0)
-    coarse = open_cube(
-        (86.415, 28.215, 86.425, 28.225), catalog=written.root, resolution=30, crs="EPSG:32644"
-    )
+    coarse = open_cube((86.415, 28.24, 86.425, 28.25), catalog=written.root, resolution=30, crs="EPSG:32644")
     assert coarse.odc.geobox.crs.to_epsg() == 32644
     assert coarse.odc.geobox.resolution.xy == (30, -30)
 
@@ -244,8 +244,8 @@ def test_a_failed_read_raises(written: Written, tmp_path: Path) -> None:
         ({"time": "2022-09/2022-07"}, CubeError, "reversed"),
         ({"time": "2010"}, CatalogError, "no usable S2L2A item in 2010-01-01"),
         ({"aoi": (10, 10, 10.1, 10.1), "geobox": None}, CatalogError, "outside the area of interest"),
-        ({"aoi": (86.42, 28.22, 86.42, 28.23), "geobox": None}, CubeError, "empty"),
-        ({"aoi": (86.42, 28.22, 86.43, 28.23)}, CubeError, "leave out aoi"),
+        ({"aoi": (86.42, 28.24, 86.42, 28.25), "geobox": None}, CubeError, "empty"),
+        ({"aoi": (86.42, 28.24, 86.43, 28.25)}, CubeError, "leave out aoi"),
         ({"resolution": 20}, CubeError, "leave out resolution"),
         ({"crs": "EPSG:32645"}, CubeError, "leave out crs"),
         ({"geobox": GRID.rotate(10)}, CubeError, "rotated"),
@@ -295,3 +295,40 @@ def test_catalogue_that_was_moved_still_opens(written: Written, tmp_path: Path) 
     cube = open_cube(catalog=moved / "catalog.json", geobox=GRID, modalities=["S2L2A"], time="2021")
     assert cube.B03[0, 5, 5].compute() == raw_band("B03")[5, 5]
     assert isinstance(pystac.Catalog.from_file(str(moved / "catalog.json")), pystac.Catalog)
+
+
+def test_graphs_are_named_alike_and_travel(written: Written) -> None:
+    import cloudpickle
+
+    first, second = (open_cube(catalog=written.root, geobox=GRID, time="2022") for _ in range(2))
+    for name in first.data_vars:
+        assert first[name].data.name == second[name].data.name
+    travelled = cloudpickle.loads(cloudpickle.dumps(first.B05))
+    np.testing.assert_array_equal(travelled.compute(scheduler="synchronous"), second.B05.compute())
+
+
+def test_a_cube_survives_zarr(written: Written, tmp_path: Path) -> None:
+    cube = open_cube(catalog=written.root, geobox=GRID, time="2022", chunks={"x": 120, "y": 120})
+    cube.to_zarr(tmp_path / "cube.zarr", zarr_format=2)
+    again = xr.open_zarr(tmp_path / "cube.zarr")
+    assert again.odc.geobox == GRID
+    assert again.B02.dtype == "uint16"
+    assert again.flags.dtype == "uint16"
+    assert again.attrs == cube.attrs
+    assert again.s2_items.values.tolist() == cube.s2_items.values.tolist()
+    np.testing.assert_array_equal(again.vh, cube.vh)
+
+
+def test_a_simulated_valley_opens(tmp_path: Path, no_compute: None) -> None:
+    from xglof import simulate
+
+    place = simulate.valley(3, shape=(96, 96), dates=["2021-07-10", "2023-08-12"])
+    simulate.write_catalog(place, tmp_path / "valley")
+    cube = open_cube(catalog=tmp_path / "valley", geobox=place.geobox, max_gap_days=30)
+    assert cube.odc.geobox == place.geobox
+    assert set(cube.data_vars) == {*S2_NAMES, "SCL", "vv", "vh", "dem", "flags"}
+    assert cube.sizes["time"] == 2
+    assert cube.attrs["items_rejected"] == []
+    read = cube.compute(scheduler="synchronous")
+    assert (read.B03 > 0).mean() > 0.5
+    assert np.isfinite(read.dem).all()

@@ -121,3 +121,12 @@ def test_refuses_what_it_cannot_mean(dem, changes):
     options = {"azimuth": 90, "elevation": 30, "resolution": 10, "max_distance_m": 50} | changes
     with pytest.raises(CubeError, match=r"expected|finite"):
         cast_shadow(dem, **options)
+
+
+def test_a_margin_casts_shadow_and_gets_no_answer() -> None:
+    dem = np.random.default_rng(3).normal(0, 30, (60, 70)).astype("float32")
+    options = {"azimuth": 137.0, "elevation": 25.0, "resolution": 10.0, "max_distance_m": 150.0}
+    whole = cast_shadow(dem, **options)
+    np.testing.assert_array_equal(cast_shadow(dem, **options, margin_px=15), whole[15:-15, 15:-15])
+    with pytest.raises(CubeError, match="margin_px"):
+        cast_shadow(dem, **options, margin_px=31)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from odc.geo.geobox import GeoBox
-from tests.lakes.maps import UTM, Computed, empty, lake_map, raising_scheduler
 
+from lake_maps import UTM, Computed, empty, lake_map, raising_scheduler
 from xglof.errors import CubeError
 from xglof.lakes import find_lakes
 

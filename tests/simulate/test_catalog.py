@@ -158,7 +158,7 @@ def test_one_seed_writes_the_same_files(place, path, tmp_path):
 
 def test_refuses_a_folder_that_holds_something(place, tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(OutputError, match="not an empty folder"):
+    with pytest.raises(OutputError, match="is there already"):
         write_catalog(place, tmp_path)
     assert [item.name for item in tmp_path.iterdir()] == ["mine.txt"]
 

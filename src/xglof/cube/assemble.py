@@ -42,7 +42,8 @@ class Plan:
 
     def choose(self, modality: str, margin_px: int = 0) -> Chosen:
         """The usable scenes of a modality around the grid."""
-        area = self.geobox.pad(margin_px).footprint("EPSG:4326").geom
+        # a quarter of a pixel inwards: files that only share an edge with the grid stay out
+        area = self.geobox.pad(margin_px).footprint("EPSG:4326", buffer=-0.25).geom
         period = self.period
         if modality == "S1RTC" and "S2L2A" in self.modalities:
             period = period.widened(self.max_gap_days)
@@ -131,7 +132,9 @@ def _choose_layers(plan: Plan) -> _Layers:
         kept = sorted({index for index in pairs if index is not None})
         for index in set(range(len(radar))) - set(kept):
             for scene in radar[index].scenes:
-                plan.selection.reject(scene.id, "nearer Sentinel-1 acquisitions to every Sentinel-2 step")
+                plan.selection.reject(
+                    scene.id, f"nearest to no Sentinel-2 step within {plan.max_gap_days:g} days"
+                )
         radar = tuple(radar[index] for index in kept)
         pairs = [None if index is None else kept.index(index) for index in pairs]
     return _Layers(s2, s1, dem, optical, radar, tuple(pairs), margin, shadow)

@@ -228,9 +228,8 @@ def _shadow_block(
 ) -> NDArray[np.bool_]:
     from xglof.cube.shadow import cast_shadow
 
-    inner = (slice(None), *(slice(margin_px, size - margin_px) for size in dem.shape[1:]))
     if not (np.isfinite(azimuth).all() and np.isfinite(elevation).all()):
-        return np.zeros(dem.shape, dtype=bool)[inner]
+        return np.zeros((1, *(size - 2 * margin_px for size in dem.shape[1:])), dtype=bool)
     towards = float(azimuth.item())
     if resolution[0] > 0:  # south-up: the picture is mirrored north to south
         towards = 180.0 - towards
@@ -242,5 +241,6 @@ def _shadow_block(
         elevation=float(elevation.item()),
         resolution=abs(resolution[1]),
         max_distance_m=SHADOW_DISTANCE_M,
+        margin_px=margin_px,
     )
-    return shadow[None][inner]
+    return shadow[None]

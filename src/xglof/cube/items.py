@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -144,9 +145,10 @@ def choose(
     when = Period() if modality == "DEM" else period
     items = archive.find(collections, None if area is None else area.bounds, when)
     selection.found += len(items)
+    already = len(selection.rejected)
     scenes = [scene for item in items if (scene := _usable(item, when, area, selection, max_cloud_cover))]
     if not scenes:
-        raise CatalogError(_nothing(archive, modality, collections, when, len(items), selection))
+        raise CatalogError(_nothing(archive, modality, collections, when, selection.rejected[already:]))
     product = recognise(modality, (scene.item.assets for scene in scenes), archive.provider)
     if modality == "S2L2A":
         scenes = _newest_baselines([_with_offset(scene, product) for scene in scenes], selection)
@@ -207,7 +209,7 @@ def _usable(
 
 
 def _overlaps(footprint: Any, area: Any) -> bool:
-    return bool(footprint.intersects(area)) and not footprint.touches(area)
+    return bool(footprint.intersects(area))
 
 
 def _moment(item: Any) -> datetime:
@@ -256,16 +258,14 @@ def _baseline(scene: Scene) -> float:
 
 
 def _nothing(
-    archive: Archive,
-    modality: str,
-    collections: Sequence[str],
-    period: Period,
-    found: int,
-    selection: Selection,
+    archive: Archive, modality: str, collections: Sequence[str], period: Period, rejected: Sequence[str]
 ) -> str:
+    """What the message says when no item is left: how many were found, and why each was refused."""
     asked = f" in {period.interval}" if period.interval else ""
-    reasons = f" ({'; '.join(selection.rejected[-3:])})" if found else ""
+    reasons = Counter(text.rsplit(": ", 1)[1] for text in rejected)
+    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     return (
-        f"{archive.name} has no usable {modality} item{asked}: {found} found in {', '.join(collections)}"
-        f"{reasons}. Check the area and the time, or leave {modality} out of modalities="
+        f"{archive.name} has no usable {modality} item{asked}: {len(rejected)} found in "
+        f"{', '.join(collections)}{f' ({why})' if why else ''}. Check the area and the time, or leave "
+        f"{modality} out of modalities="
     )

@@ -201,7 +201,7 @@ def _open_static(catalog: str | Path) -> ItemArchive:
     try:
         opened = pystac.Catalog.from_file(str(path.resolve()))
         items = tuple(opened.get_items(recursive=True))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pystac.STACError) as error:
+    except _malformed(OSError, TypeError, AttributeError) as error:
         raise CatalogError(
             f"{path} cannot be read as a STAC catalogue ({type(error).__name__}: {error}); "
             "check that it and the files it links to are whole"
@@ -218,16 +218,22 @@ def _open_api(name: str, url: str, provider: Provider | None) -> ApiArchive:
     return ApiArchive(name, client, url, provider)
 
 
+def _malformed(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What pystac raises when a document is not what it should be, and more."""
+    import pystac
+
+    return (pystac.STACError, pystac.STACTypeError, ValueError, KeyError, *more)
+
+
 @contextmanager
 def _connection_errors(name: str) -> Iterator[None]:
     """Turn what the HTTP stack raises into a CatalogError that names the archive."""
-    import pystac
     import requests
     from pystac_client.exceptions import APIError
 
     try:
         yield
-    except (APIError, pystac.STACError, requests.RequestException, ValueError, KeyError, OSError) as error:
+    except _malformed(APIError, requests.RequestException, OSError, NotImplementedError) as error:
         raise CatalogError(
             f"{name} did not answer as a STAC API ({type(error).__name__}: {error}); check the network, "
             "the proxy settings and the address, or open a catalogue on disk"

@@ -88,11 +88,19 @@ def segment(
 
     Examples
     --------
-    >>> import xglof
-    >>> cube = xglof.simulate.tiny_cube()
-    >>> seg = cube.glof.segment(model="water-index")
-    >>> seg["lake"].dtype, seg["lake"].dims
-    (dtype('uint8'), ('time', 'y', 'x'))
+    A lake of four pixels a side, dark in the infrared, in dry ground:
+
+    >>> from odc.geo.geobox import GeoBox
+    >>> from odc.geo.xr import wrap_xr
+    >>> grid = GeoBox.from_bbox((500_000, 3_100_000, 500_120, 3_100_080), "EPSG:32645", resolution=10)
+    >>> lake = np.zeros(grid.shape, bool)
+    >>> lake[2:6, 3:7] = True
+    >>> bands = {"B03": (900, 1200), "B08": (300, 2000), "B11": (80, 2500)}
+    >>> planes = {name: np.where(lake, *pair).astype("uint16") for name, pair in bands.items()}
+    >>> cube = xr.Dataset({name: wrap_xr(plane, grid) for name, plane in planes.items()})
+    >>> seg = segment(cube, model="water-index", device="cpu")
+    >>> seg["lake"].chunks, int(seg["lake"].sum())
+    (((8,), (12,)), 16)
     """
     spec = get_spec(model) if isinstance(model, str) else model
     _check_arguments(overlap, batch_size, threshold, tta)

@@ -94,7 +94,7 @@ def _checked_polygons(lakes: Any, crs: Any) -> NDArray[Any]:
         )
     if lakes.crs is None:
         raise CubeError("the GeoDataFrame of lakes has no CRS; set the one its numbers are in with set_crs()")
-    shapes = np.asarray(lakes.geometry.to_crs(crs.wkt).to_numpy(), object)
+    shapes = np.asarray(lakes.geometry.to_crs(crs.to_wkt()).to_numpy(), object)
     kinds = shapely.get_type_id(shapes)
     wrong = ~np.isin(kinds, (3, 6)) | shapely.is_empty(shapes)  # Polygon, MultiPolygon; -1 is missing
     if wrong.any():

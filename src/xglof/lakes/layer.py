@@ -80,6 +80,11 @@ def grid_dims(layer: xr.DataArray) -> tuple[str, str]:
     """
     import odc.geo.xr  # noqa: F401  registers .odc
 
+    mapping = layer.encoding.get("grid_mapping", layer.attrs.get("grid_mapping"))
+    if mapping is not None and mapping not in layer.coords:
+        raise CubeError(
+            f"the array has no CRS: its coordinate {mapping!r} is gone; write one with .odc.assign_crs()"
+        )
     dims, grid = layer.odc.spatial_dims, layer.odc.geobox
     if dims is None or grid is None:
         raise CubeError(

@@ -104,7 +104,7 @@ def _steps(layer: xr.DataArray) -> Iterator[tuple[np.datetime64, NDArray[np.uint
         yield np.datetime64("NaT", "ns"), check_values(layer.to_numpy())
         return
     start = 0
-    for size in layer.chunksizes.get("time", (1,) * layer.sizes["time"]):
+    for size in layer.variable.chunksizes.get("time", (1,) * layer.sizes["time"]):
         part = layer.isel(time=slice(start, start + size)).compute()
         yield from zip(part["time"].to_numpy(), check_values(part.to_numpy()), strict=True)
         start += size
@@ -161,9 +161,9 @@ def geodesic_size(geometries: NDArray[Any], grid: Any) -> tuple[Float, Float]:
     longest = _MAX_EDGE_PX * min(abs(grid.resolution.x), abs(grid.resolution.y))
     dense = shapely.segmentize(geometries, longest)
     lonlat = shapely.transform(dense, lambda xy: np.column_stack(degrees.transform(xy[:, 0], xy[:, 1])))
-    sizes = [geod.geometry_area_perimeter(shape) for shape in lonlat]
-    area, perimeter = np.array(sizes, float).reshape(-1, 2).T
-    return np.abs(area), perimeter
+    area = [abs(geod.geometry_area_perimeter(shape)[0]) for shape in lonlat]
+    perimeter = [geod.geometry_length(outline) for outline in shapely.boundary(lonlat)]
+    return np.array(area, float), np.array(perimeter, float)
 
 
 def area_sigma(perimeter_m: _Values, resolution_m: Any) -> _Values:

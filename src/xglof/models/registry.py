@@ -47,6 +47,9 @@ WATER_INDEX = ModelSpec(
     summary="NDWI and MNDWI with SAR and slope, no weights",
 )
 
+#: Seeds of the simulated valleys that the demo model was trained on: a score on these would prove nothing.
+DEMO_TRAINING_SEEDS = range(1000, 1048)
+
 _SPECS = {spec.name: spec for spec in (TINY_DEMO, WATER_INDEX)}
 
 

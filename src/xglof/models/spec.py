@@ -127,7 +127,7 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         pairs = self.kwargs.items() if isinstance(self.kwargs, Mapping) else self.kwargs
-        object.__setattr__(self, "kwargs", tuple(sorted((str(key), value) for key, value in pairs)))
+        object.__setattr__(self, "kwargs", tuple(sorted((str(key), _frozen(value)) for key, value in pairs)))
         for name in ("inputs", "classes", "unobserved_when"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         self._check()
@@ -185,6 +185,11 @@ class ModelSpec:
                     self.weights.load_into(network)
                 _NETWORKS[key] = network.to(device).eval().requires_grad_(False)
             return _NETWORKS[key]
+
+
+def _frozen(value: object) -> object:
+    """Lists as tuples, so that a spec can be hashed."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 _LOCK = threading.Lock()

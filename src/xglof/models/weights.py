@@ -45,15 +45,13 @@ class Weights:
             return Path(__file__).parent / "data" / self.uri.removeprefix(_PACKAGE)
         return Path(self.uri)
 
-    def load_into(self, network: nn.Module) -> None:
-        """Check the file and load it into a network, every key matched.
-
-        Half-precision tensors are widened to the network's own dtype.
+    def check(self) -> None:
+        """Check that the file is there and is the recorded one.
 
         Raises
         ------
         ModelError
-            If the file is absent, its digest differs, it is no safetensors file, or a key or shape differs.
+            If the file is absent or its digest differs.
         """
         if not self.path.is_file():
             raise ModelError(f"weights {self.path} are not there; give the path of a .safetensors file")
@@ -63,6 +61,18 @@ class Weights:
                 f"weights {self.path} have SHA-256 {found}, expected {self.sha256}: the file is damaged or "
                 "another one; fetch it again or correct the model's sha256"
             )
+
+    def load_into(self, network: nn.Module) -> None:
+        """Check the file and load it into a network, every key matched.
+
+        Half-precision tensors are widened to the network's own dtype.
+
+        Raises
+        ------
+        ModelError
+            As :meth:`check`, and if it is no safetensors file, or a key or shape differs.
+        """
+        self.check()
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 

@@ -53,10 +53,12 @@ def carve(rng: np.random.Generator, ground: Ground) -> Terrain:
             f"no room for a lake in {shape} pixels of {ground.resolution} m; give a larger area (from 64 px)"
         )
     bed = ground.elevation.copy()
-    lakes = tuple(_dig(rng, bed, site, number, ground) for number, site in enumerate(sites, start=1))
-    basin = _flood(bed, lakes, sites, ground.resolution)
+    hollow = np.zeros(bed.shape, dtype=np.uint16)
+    lakes = tuple(_dig(rng, bed, hollow, site, number, ground) for number, site in enumerate(sites, start=1))
+    basin = _flood(bed, hollow, lakes, sites, ground.resolution)
     filled = np.bincount(basin.ravel(), minlength=len(lakes) + 1)
-    lakes = tuple(lake for lake in lakes if filled[lake.number] > 0)
+    lakes = tuple(lake for lake in lakes if filled[lake.number] >= 4)
+    basin[~np.isin(basin, [lake.number for lake in lakes])] = 0
     first = sites[0]
     along, across = _glacier_frame(ground, first)
     return Terrain(
@@ -186,8 +188,15 @@ def _window(shape: tuple[int, ...], site: _Site, resolution: float) -> tuple[sli
     )
 
 
-def _dig(rng: np.random.Generator, bed: Float, site: _Site, number: int, ground: Ground) -> Lake:
-    """Carve one basin with its moraine into ``bed``, in place, and describe its lake."""
+def _dig(
+    rng: np.random.Generator,
+    bed: Float,
+    hollow: NDArray[np.uint16],
+    site: _Site,
+    number: int,
+    ground: Ground,
+) -> Lake:
+    """Carve one basin with its moraine into ``bed``, note it in ``hollow``, and describe its lake."""
     from scipy.ndimage import gaussian_filter
 
     resolution = ground.resolution
@@ -206,7 +215,12 @@ def _dig(rng: np.random.Generator, bed: Float, site: _Site, number: int, ground:
     outside = rim * (1 - np.exp(-3 * np.maximum(radius - 1, 0)))
     bowl = level + inside + outside + 0.5 * relief * smoothstep((1.25 - radius).astype(np.float32) * 2)
     weight = smoothstep(((radius - 1.05) / rng.uniform(0.7, 1.0)).astype(np.float32))
-    bed[window] = (1 - weight) * bowl + weight * z
+    # a moraine all round, 31 degrees steep outside: without it water would stand on the slope below
+    moraine = level + 0.3 + rim * np.clip(6 * (radius - 1), 0, 1)
+    crest = 1 + max(0.25, 3 / size_px)  # three pixels thick at least, or it would leak
+    moraine -= 0.6 * site.half_width_m * np.maximum(radius - crest, 0)
+    bed[window] = np.maximum((1 - weight) * bowl + weight * z, np.where(radius > 1, moraine, -np.inf))
+    hollow[window][radius <= 1] = number
     fraction = rng.uniform(0.55, 0.8) if rng.random() < 0.5 else 2.0  # 2: nothing remains
     lake = Lake(
         number=number,
@@ -225,7 +239,13 @@ def _dig(rng: np.random.Generator, bed: Float, site: _Site, number: int, ground:
     return lake
 
 
-def _flood(bed: Float, lakes: tuple[Lake, ...], sites: list[_Site], resolution: float) -> NDArray[np.uint16]:
+def _flood(
+    bed: Float,
+    hollow: NDArray[np.uint16],
+    lakes: tuple[Lake, ...],
+    sites: list[_Site],
+    resolution: float,
+) -> NDArray[np.uint16]:
     """Lake numbers where water at each lake's level stands in one piece; drowns islets in ``bed``."""
     from scipy.ndimage import binary_fill_holes, label
 
@@ -233,12 +253,11 @@ def _flood(bed: Float, lakes: tuple[Lake, ...], sites: list[_Site], resolution: 
     for lake, site in zip(lakes, sites, strict=True):
         window = _window(bed.shape, site, resolution)
         z = bed[window]
-        along, across = _frame((z.shape[0], z.shape[1]), site, resolution, (window[0].start, window[1].start))
-        stray = np.hypot(along / site.half_length_m, across / site.half_width_m) > 2.0
-        parts, _ = label((z < lake.level_m) & ~stray)
-        sizes = np.bincount(parts.ravel())
+        parts, _ = label((z < lake.level_m) & (basin[window] == 0))
+        # low ground down the valley is a larger piece than the lake: the one in the hollow counts
+        sizes = np.bincount(parts[hollow[window] == lake.number], minlength=1)
         sizes[0] = 0
-        if sizes.max(initial=0) > 0:
+        if sizes.max() > 0:
             water = binary_fill_holes(parts == int(np.argmax(sizes)))
             basin[window][water] = lake.number
             z[water] = np.minimum(z[water], lake.level_m - 0.3)  # islets become shoals

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xglof.bands import MODALITIES
-from xglof.errors import OutputError
+from xglof.cube.files import make_collection, make_item, save_catalog, write_cog
+from xglof.outputs import new_folder
 from xglof.simulate.elevation import observed_dem
 from xglof.simulate.optical import OpticalScene, render_optical
 from xglof.simulate.passes import OpticalPass, RadarPass
@@ -29,27 +27,11 @@ if TYPE_CHECKING:
 
 _CREATED = "2024-01-01T00:00:00Z"  # fixed, so that one seed gives the same bytes
 _DEM_TIME = datetime(2021, 4, 22, tzinfo=UTC)  # what every tile of the real collection says
-_EXTENSIONS = [
-    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
-]
 _DESCRIPTIONS = {
     "sentinel-2-l2a": "Simulated Sentinel-2 L2A over a simulated glacial valley. No satellite saw this.",
     "sentinel-1-rtc": "Simulated Sentinel-1 terrain-corrected gamma0, linear power. No satellite saw this.",
     "cop-dem-glo-30": f"Simulated Copernicus DEM GLO-30 of epoch {DEM_EPOCH}, water flattened.",
 }
-_COG = "image/tiff; application=geotiff; profile=cloud-optimized"
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """One written asset: where it lies and what STAC says of it."""
-
-    key: str
-    path: Path
-    geobox: GeoBox
-    dtype: str
-    nodata: float
 
 
 def write_catalog(place: Valley, out: str | os.PathLike[str], *, threads: int = 2) -> Path:
@@ -73,22 +55,9 @@ def write_catalog(place: Valley, out: str | os.PathLike[str], *, threads: int = 
     OutputError
         ``out`` holds something already, or cannot be written.
     """
-    target = Path(out).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise OutputError(f"{target} exists and is not an empty folder; name a new one or remove it")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise OutputError(f"cannot write beside {target}: {error}; name a writable folder") from error
-    try:
-        _write(place, partial, threads)
-        partial.chmod(0o755)  # mkdtemp's folder is private
-        partial.rename(target)  # an empty folder of that name gives way
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return target / "catalog.json"
+    with new_folder(out) as folder:
+        _write(place, folder, threads)
+    return Path(out).resolve() / "catalog.json"
 
 
 def _write(place: Valley, root: Path, threads: int) -> None:
@@ -110,33 +79,8 @@ def _write(place: Valley, root: Path, threads: int) -> None:
         }
         truth.result()
     for name, members in items.items():
-        catalog.add_child(_collection(name, members))
-    catalog.normalize_hrefs(str(root))
-    for item in catalog.get_items(recursive=True):
-        for asset in item.assets.values():
-            asset.href = "./" + Path(asset.href).name
-    catalog.save(catalog_type=pystac.CatalogType.SELF_CONTAINED)
-
-
-def _collection(name: str, items: list[pystac.Item]) -> pystac.Collection:
-    import pystac
-
-    boxes = np.array([item.bbox for item in items])
-    times = sorted(item.datetime for item in items if item.datetime is not None)
-    extent = pystac.Extent(
-        pystac.SpatialExtent([[*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]]),
-        pystac.TemporalExtent([[times[0], times[-1]]]),
-    )
-    collection = pystac.Collection(
-        id=name,
-        title=f"Simulated {name}",
-        description=_DESCRIPTIONS[name],
-        extent=extent,
-        license="other",
-        keywords=["simulated"],
-    )
-    collection.add_items(items)
-    return collection
+        catalog.add_child(make_collection(name, f"Simulated {name}", _DESCRIPTIONS[name], members))
+    save_catalog(catalog, root)
 
 
 def _optical_item(place: Valley, index: int, root: Path) -> pystac.Item:
@@ -148,14 +92,15 @@ def _optical_item(place: Valley, index: int, root: Path) -> pystac.Item:
     for band, numbers in zip(MODALITIES["S2L2A"].bands, scene.dn, strict=True):
         # 10 m bands keep the scene's pixels whatever its resolution: 20 and 60 m average 2 x 2 and 6 x 6
         values, grid = _coarsen(numbers, place.geobox, round(band.native_m / 10))
-        files.append(_write_cog(folder, band.name, values, grid, 0))
+        files.append(write_cog(folder, band.name, values, grid, 0))
     scl, grid = _every_other(scene.scl, place.geobox)
-    files.append(_write_cog(folder, "SCL", scl, grid, 0))
-    return _item(name, "sentinel-2-l2a", view.time, files, _optical_properties(view, scene, index))
+    files.append(write_cog(folder, "SCL", scl, grid, 0))
+    return make_item(name, view.time, files, _optical_properties(view, scene, index))
 
 
 def _optical_properties(view: OpticalPass, scene: OpticalScene, index: int) -> dict[str, Any]:
     return {
+        "created": _CREATED,
         "platform": f"Sentinel-2{'AB'[index % 2]}",
         "constellation": "Sentinel 2",
         "instruments": ["msi"],
@@ -178,8 +123,9 @@ def _radar_item(place: Valley, index: int, root: Path) -> pystac.Item:
     name = f"S1A_IW_GRDH_1SDV_{view.time:%Y%m%dT%H%M%S}_rtc_SIM{place.seed:04d}"
     folder = root / "sentinel-1-rtc" / name
     pairs = (("vv", scene.vv), ("vh", scene.vh))
-    files = [_write_cog(folder, key, values, scene.geobox, RADAR_NODATA) for key, values in pairs]
+    files = [write_cog(folder, key, values, scene.geobox, RADAR_NODATA) for key, values in pairs]
     properties = {
+        "created": _CREATED,
         "platform": "SENTINEL-1A",
         "constellation": "Sentinel-1",
         "sar:instrument_mode": "IW",
@@ -190,14 +136,14 @@ def _radar_item(place: Valley, index: int, root: Path) -> pystac.Item:
         "sat:relative_orbit": view.relative_orbit,
         "view:incidence_angle": round(view.incidence, 3),
     }
-    return _item(name, "sentinel-1-rtc", view.time, files, properties)
+    return make_item(name, view.time, files, properties)
 
 
 def _dem_item(place: Valley, root: Path) -> pystac.Item:
     heights, grid = observed_dem(place)
     name = f"Copernicus_DSM_COG_10_SIM{place.seed:04d}_DEM"
-    file = _write_cog(root / "cop-dem-glo-30" / name, "data", heights, grid, None)
-    return _item(name, "cop-dem-glo-30", _DEM_TIME, [file], {"gsd": 30, "platform": "TanDEM-X"})
+    file = write_cog(root / "cop-dem-glo-30" / name, "data", heights, grid, None)
+    return make_item(name, _DEM_TIME, [file], {"created": _CREATED, "gsd": 30, "platform": "TanDEM-X"})
 
 
 def _coarsen(numbers: NDArray[np.uint16], geobox: GeoBox, factor: int) -> tuple[NDArray[np.uint16], GeoBox]:
@@ -221,69 +167,3 @@ def _every_other(values: NDArray[np.uint8], geobox: GeoBox) -> tuple[NDArray[np.
 
     taken = np.ascontiguousarray(values[::2, ::2])
     return taken, GeoBox(taken.shape, geobox.affine * geobox.affine.scale(2), geobox.crs)
-
-
-def _write_cog(folder: Path, key: str, values: NDArray[Any], geobox: GeoBox, nodata: float | None) -> _File:
-    """Write one cloud-optimised GeoTIFF."""
-    import rasterio
-
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{key}.tif"
-    floating = values.dtype.kind == "f"
-    with rasterio.open(
-        path,
-        "w",
-        driver="COG",
-        height=values.shape[0],
-        width=values.shape[1],
-        count=1,
-        dtype=values.dtype.name,
-        crs=str(geobox.crs),
-        transform=geobox.affine,
-        nodata=nodata,
-        compress="DEFLATE",
-        level=1,
-        predictor="FLOATING_POINT" if floating else "STANDARD",
-        blocksize=512,
-        overview_resampling="average" if key != "SCL" else "nearest",
-    ) as target:
-        target.write(values, 1)
-    return _File(key, path, geobox, values.dtype.name, float("nan") if nodata is None else nodata)
-
-
-def _item(
-    name: str, collection: str, time: datetime, files: list[_File], properties: dict[str, Any]
-) -> pystac.Item:
-    """STAC item of the files of one observation; the first gives the footprint."""
-    import pystac
-
-    grid = files[0].geobox
-    outline = grid.extent.to_crs("EPSG:4326")
-    epsg = grid.crs.to_epsg() if grid.crs is not None else None
-    code = f"EPSG:{epsg}" if epsg is not None else str(grid.crs)
-    item = pystac.Item(
-        id=name,
-        geometry=outline.json,
-        bbox=[float(edge) for edge in outline.boundingbox.bbox],
-        datetime=time,
-        properties={"created": _CREATED, "proj:code": code, "proj:epsg": epsg, **properties},
-        collection=collection,
-        stac_extensions=list(_EXTENSIONS),
-    )
-    for file in files:
-        item.add_asset(file.key, _asset(file))
-    return item
-
-
-def _asset(file: _File) -> pystac.Asset:
-    import pystac
-
-    band: dict[str, Any] = {"data_type": file.dtype}
-    if not np.isnan(file.nodata):
-        band["nodata"] = file.nodata if file.dtype == "float32" else int(file.nodata)
-    fields = {
-        "proj:shape": list(file.geobox.shape),
-        "proj:transform": list(file.geobox.affine)[:6],
-        "raster:bands": [band],
-    }
-    return pystac.Asset(href=str(file.path), media_type=_COG, roles=["data"], extra_fields=fields)
