@@ -19,6 +19,7 @@ import argparse
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,12 @@ from xglof.models.registry import DEMO_TRAINING_SEEDS, TINY_DEMO, WATER_INDEX
 HELD_OUT_SEEDS = range(9000, 9006)
 SCENE = (448, 448)
 SPEC = TINY_DEMO.with_weights(None)
-STEPS, BATCH, SEED = 1000, 8, 20261121
-PEAK_LR, WEIGHT_DECAY, EMA = 1e-3, 0.05, 0.995
+STEPS, BATCH, SEED = 800, 8, 20261121
+PEAK_LR, WEIGHT_DECAY, EMA, SETTLING = 1e-3, 0.05, 0.99, 60
+#: Share of windows drawn about a lake pixel, and about a frozen one among these.
+LAKE_SHARE, FROZEN_SHARE = 0.7, 0.2
+#: A lake pixel brighter than this in blue (reflectance x 10,000) is ice or snow.
+FROZEN_BLUE = 2500
 #: Chance that a batch goes without a modality, so that the network learns to do without.
 DROP = {"S1RTC": 0.15, "S2L2A": 0.10, "DEM": 0.10}
 
@@ -68,7 +73,11 @@ def prepare_one(seed: int, work: Path) -> int:
     arrays = {str(name): variable.values for name, variable in cube.data_vars.items()}
     staged = {source: standardise(source, arrays) for source in SPEC.inputs}
     observed = observed_pixels(SPEC, {s: seen for s, (_, seen) in staged.items()}, arrays["flags"])
-    inputs = {s.modality: values.numpy().astype(np.float16) for s, (values, _) in staged.items()}
+    # half precision holds reflectance and decibels, but elevation only to 4 m: that would terrace the slopes
+    inputs = {
+        s.modality: values.numpy().astype(np.float16 if s.has_time else np.float32)
+        for s, (values, _) in staged.items()
+    }
     seen = {f"{s.modality}-seen": mask.numpy() for s, (_, mask) in staged.items()}
     part = target.with_suffix(".part.npz")
     np.savez(part, **inputs, **seen, observed=observed.numpy(), lake=lake.values)
@@ -94,34 +103,36 @@ def prepare(work: Path) -> None:
 class Scene:
     """One valley in memory: inputs (T, C, Y, X) by modality, masks and truth (T, Y, X)."""
 
-    inputs: dict[str, npt.NDArray[np.float16]]
+    inputs: dict[str, npt.NDArray[np.floating[Any]]]
     seen: dict[str, npt.NDArray[np.bool_]]
     observed: npt.NDArray[np.bool_]
     lake: npt.NDArray[np.uint8]
     lake_pixels: npt.NDArray[np.int64]
+    frozen_pixels: npt.NDArray[np.int64]
 
     @classmethod
     def read(cls, path: Path) -> Scene:
         """Read what :func:`prepare_one` wrote."""
         with np.load(path) as file:
             names = [source.modality for source in SPEC.inputs]
-            lake = file["lake"]
-            return cls(
-                {name: file[name] for name in names},
-                {name: file[f"{name}-seen"] for name in names},
-                file["observed"],
-                lake,
-                np.argwhere((lake == 1) & file["observed"]),
-            )
+            inputs = {name: file[name] for name in names}
+            lake, observed = file["lake"], file["observed"]
+            pixels = np.argwhere((lake == 1) & observed)
+            blue = inputs["S2L2A"][:, 1][tuple(pixels.T)].astype(np.float32)
+            frozen = blue * SPEC.inputs[0].std[1] + SPEC.inputs[0].mean[1] > FROZEN_BLUE
+            seen = {name: file[f"{name}-seen"] for name in names}
+            return cls(inputs, seen, observed, lake, pixels, pixels[frozen])
 
 
 def draw_chip(scenes: list[Scene], rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
-    """A window at any place and date, two in three about a lake pixel, turned and jittered."""
+    """A window at any place and date, more often about a lake or a frozen one, turned and jittered."""
     scene = scenes[rng.integers(len(scenes))]
     times, height, width = scene.lake.shape
     side = SPEC.window
-    if rng.random() < 2 / 3 and len(scene.lake_pixels):
-        t, y, x = scene.lake_pixels[rng.integers(len(scene.lake_pixels))]
+    chance = rng.random()
+    about = scene.frozen_pixels if chance < FROZEN_SHARE else scene.lake_pixels
+    if chance < LAKE_SHARE and len(about):
+        t, y, x = about[rng.integers(len(about))]
         top, left = y - rng.integers(side), x - rng.integers(side)
     else:
         t, top, left = rng.integers(times), rng.integers(height), rng.integers(width)
@@ -161,12 +172,14 @@ def jitter(chip: dict[str, npt.NDArray[Any]], rng: np.random.Generator) -> dict[
     return chip
 
 
-def draw_batch(scenes: list[Scene], rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+def draw_batch(
+    scenes: list[Scene], rng: np.random.Generator, drop: Mapping[str, float] = DROP
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Inputs, truth and observed pixels of a batch, at times without a modality."""
     chips = [draw_chip(scenes, rng) for _ in range(BATCH)]
     names = [source.modality for source in SPEC.inputs]
-    dropped = {name for name in names if rng.random() < DROP[name]}
-    if min(chip["S1RTC-share"] for chip in chips) < SPEC.min_share and rng.random() < 0.5:
+    dropped = {name for name in names if rng.random() < drop.get(name, 0)}
+    if min(chip["S1RTC-share"] for chip in chips) < SPEC.min_share and drop and rng.random() < 0.5:
         dropped.add("S1RTC")
     if {"S1RTC", "S2L2A"} <= dropped:
         dropped.discard("S2L2A")
@@ -183,7 +196,7 @@ def loss_of(logit: Tensor, lake: Tensor, observed: Tensor) -> Tensor:
     logit, lake = logit[:, 0][observed], lake[observed]
     probability = torch.sigmoid(logit)
     dice = 1 - (2 * (probability * lake).sum() + 1) / (probability.sum() + lake.sum() + 1)
-    weight = torch.tensor(3.0)  # lakes are a few per cent of the pixels
+    weight = torch.tensor(2.0)  # lakes are a few per cent of the pixels
     return F.binary_cross_entropy_with_logits(logit, lake, pos_weight=weight) + dice
 
 
@@ -221,7 +234,21 @@ def train(work: Path) -> None:
             torch.save(
                 {name: part.state_dict() for name, part in state.items()} | {"step": step + 1}, checkpoint
             )
-            write_weights(average.module, work / "terramind-tiny-demo.safetensors")
+    settle_norms(average.module, scenes)
+    write_weights(average.module, work / "terramind-tiny-demo.safetensors")
+
+
+def settle_norms(network: torch.nn.Module, scenes: list[Scene]) -> None:
+    """Measure the batch statistics again: for the averaged weights, with every modality at hand."""
+    norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain mean over the batches
+    network.train()
+    with torch.no_grad():
+        for batch in range(SETTLING):
+            network(draw_batch(scenes, np.random.default_rng([SEED, 1, batch]), drop={})[0])
+    network.eval()
 
 
 def write_weights(network: torch.nn.Module, path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dask
 import pytest
+
+from tiny_catalog import Written, write_catalog
 
 
 def _refuse(*args: Any, **kwargs: Any) -> Any:
@@ -18,3 +21,22 @@ def no_compute() -> Iterator[None]:
     """Make any Dask computation fail while the fixture is active."""
     with dask.config.set(scheduler=_refuse):
         yield
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A tiny catalogue of known numbers."""
+    return write_catalog(tmp_path_factory.mktemp("tiny-catalog"))
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the catalogue of a small simulated valley: four summer dates, one lake that drains."""
+    from xglof import simulate
+
+    place = simulate.valley(
+        3, shape=(128, 128), dates=["2021-07-10", "2021-08-20", "2022-08-05", "2023-08-12"]
+    )
+    folder = tmp_path_factory.mktemp("simulated") / "valley"
+    simulate.write_catalog(place, folder)
+    return folder

@@ -199,6 +199,27 @@ def test_the_overview_without_a_drop_or_truth_shows_first_and_last(run):
     assert "2023-07-01" in written
 
 
+def test_without_optical_bands_radar_is_the_ground(run):
+    _, seg, lakes = run
+    decibels = np.where(seg["lake"] == 1, -20, -5).astype("float32")
+    decibels[:, :, :4] = np.nan
+    radar = xr.Dataset({"VV": seg["lake"].copy(data=decibels)})
+    ax = map_lakes(radar, lakes, time="2023-07-01")
+    image = np.asarray(ax.images[0].get_array())
+    np.testing.assert_allclose(image[30, 0], 0.87)  # no data
+    np.testing.assert_allclose([image[30, 30], image[15, 15]], [0.8, 0.2], rtol=1e-6)  # of -25 to 0 dB
+    assert "over radar (VV)" in " ".join(texts(overview(radar, seg, lakes, lake_area(seg, lakes))))
+
+
+def test_without_any_picture_the_ground_is_plain(run):
+    cube, seg, lakes = run
+    figure = overview(cube[["flags"]], seg, lakes, lake_area(seg, lakes))
+    assert "no picture of the ground" in " ".join(texts(figure))
+    assert np.unique(np.asarray(figure.axes[0].images[0].get_array())) == [0.87]
+    with pytest.raises(CubeError, match="no variable with a grid"):
+        map_lakes(xr.Dataset({"sun": 3.0}), lakes)
+
+
 def test_degrees_are_drawn_in_proportion():
     from odc.geo.geobox import GeoBox
 

@@ -71,6 +71,13 @@ class Seen(nn.Module):
         return torch.full_like(like, float(sum(_BITS[name] for name in inputs)))
 
 
+class Threads(nn.Module):
+    """The number of threads that torch has for this forward pass."""
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        return torch.full_like(next(iter(inputs.values()))[:, :1], float(torch.get_num_threads()))
+
+
 def constant(values: tuple[float, ...]) -> nn.Module:
     return Constant(values)
 
@@ -81,6 +88,10 @@ def context(classes: int = 1, side: int = WINDOW) -> nn.Module:
 
 def wrong(how: str) -> nn.Module:
     return Wrong(how)
+
+
+def threads() -> nn.Module:
+    return Threads()
 
 
 def bits() -> nn.Module:

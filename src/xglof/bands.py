@@ -117,6 +117,9 @@ MODALITIES: MappingProxyType[str, Modality] = MappingProxyType(
     }
 )
 
+#: Names of the bands in decibels.
+SAR_BANDS = MODALITIES["S1RTC"].names
+
 
 def resolve(names: Iterable[object]) -> dict[str, str]:
     """Map the names met in a dataset to the names of this module.

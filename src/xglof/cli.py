@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from xglof.errors import XglofError
+from xglof.progress import open_console
 
 #: Exit status after bad input.
 BAD_INPUT = 2
@@ -22,70 +24,76 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ModelName = Annotated[str, typer.Option("--model", help="A model of `xglof models`.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder where it is there.")]
+Catalog = Annotated[
+    str, typer.Option(help="earth-search, planetary-computer, the URL of a STAC API, or a catalogue's path.")
+]
+Area = Annotated[
+    str | None,
+    typer.Option(
+        help="west,south,east,north in degrees, or the path of a GeoJSON file.",
+        show_default="all of a catalogue on disk",
+    ),
+]
+Resolution = Annotated[
+    float | None, typer.Option(help="Pixel size in units of the CRS.", show_default="10 m")
+]
+Crs = Annotated[str | None, typer.Option(help="Of the maps.", show_default="the UTM zone of the AOI")]
+ModelName = Annotated[str, typer.Option("--model", help="A name of `xglof models`.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run at --out.")]
 
 
 def main() -> None:
     """Run the command line; bad input ends with one sentence and exit status 2."""
+    # rasterio hides this one about its own buffers with catch_warnings, which leaks between threads
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform", module=r"rasterio\.")
     try:
-        app(standalone_mode=True)
+        app(prog_name="xglof")
     except XglofError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"[bold red]xglof:[/] {escape(str(error))}"
-        )
+        sentence = " ".join(str(error).split())
+        open_console(stderr=True).print(Text.assemble(("xglof:", "bold red"), " ", sentence), soft_wrap=True)
         sys.exit(BAD_INPUT)
-
-
-def escape(text: str) -> str:
-    """Text that rich prints as it is."""
-    from rich.markup import escape as escape_markup
-
-    return escape_markup(text)
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("xglof-demo"),
     model: ModelName = "terramind-tiny-demo",
-    seed: Annotated[int, typer.Option(help="Seed of the simulated valley.")] = 7,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated valley.", min=0)] = 7,
     side: Annotated[int, typer.Option(help="Side of the valley, pixels of 10 m.", min=64)] = 448,
     overwrite: Overwrite = False,
 ) -> None:
-    """Map the lakes of a simulated valley through time and score them against the truth."""
-    from xglof.demo import run_demo
-    from xglof.models.registry import get_spec
+    """Map the lakes of a simulated valley and score them against the truth."""
+    with open_console().status("starting"):  # brings torch, which takes its time
+        from xglof.demo import run_demo
 
-    run_demo(out, model=get_spec(model), seed=seed, side_px=side, overwrite=overwrite)
+    run_demo(out, model=model, seed=seed, side_px=side, overwrite=overwrite)
 
 
-@app.command()
+@app.command(
+    epilog="Example: xglof segment --catalog earth-search --aoi 86.90,27.88,86.96,27.92 "
+    "--time 2023-09/2023-11 --modalities S2L2A,DEM --model water-index --out imja"
+)
 def segment(
     out: Annotated[Path, typer.Option(help="Folder to make.")],
-    catalog: Annotated[
-        str,
-        typer.Option(help="earth-search, planetary-computer, the URL of a STAC API, or a catalogue's path."),
-    ],
-    aoi: Annotated[
-        str | None, typer.Option(help="west,south,east,north in degrees, or the path of a GeoJSON file.")
-    ] = None,
+    catalog: Catalog,
+    aoi: Area = None,
     time: Annotated[str | None, typer.Option(help="Such as 2023-07/2023-09, UTC.")] = None,
     modalities: Annotated[
-        str, typer.Option(help="Among S2L2A, S1RTC, DEM, with commas.")
+        str, typer.Option(help="Some of S2L2A, S1RTC, DEM, with commas.")
     ] = "S2L2A,S1RTC,DEM",
     model: ModelName = "water-index",
-    resolution: Annotated[float | None, typer.Option(help="Pixel size in units of the CRS; 10 m.")] = None,
-    crs: Annotated[str | None, typer.Option(help="Of the maps; the AOI's UTM zone by default.")] = None,
+    resolution: Resolution = None,
+    crs: Crs = None,
     max_cloud: Annotated[float, typer.Option(help="Percent; cloudier Sentinel-2 items are left out.")] = 60,
     overlap: Annotated[float, typer.Option(help="Share that windows have in common.")] = 0.5,
     threshold: Annotated[float, typer.Option(help="Least probability of a lake.")] = 0.5,
     tta: Annotated[bool, typer.Option("--tta", help="Average over flips, at four times the work.")] = False,
-    device: Device = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Map the lakes of an area through time from an archive or a catalogue on disk."""
-    from xglof.survey import Request, run_survey
+    """Map the lakes of an area through time, from an archive or a catalogue on disk."""
+    with open_console().status("starting"):
+        from xglof.survey import Request, run_survey
 
     request = Request(
         aoi=aoi,
@@ -103,11 +111,11 @@ def segment(
 
 @app.command()
 def doctor() -> None:
-    """Check device, memory, GDAL, models and proxies, and which archives answer."""
-    from xglof.doctor import examine, print_findings
-
-    console = Console()
+    """Check device, memory, GDAL, models, proxies, and which archives answer."""
+    console = open_console()
     with console.status("looking around"):
+        from xglof.doctor import examine, print_findings
+
         findings = examine()
     print_findings(console, findings)
 
@@ -117,12 +125,19 @@ def models() -> None:
     """List the models that ship with xglof."""
     from xglof.models.registry import get_spec, names
 
-    table = Table("model", "takes", "what it is", "caveat", "licence")
+    console = open_console()
     for name in names():
         spec = get_spec(name)
-        takes = ", ".join(source.modality for source in spec.inputs)
-        table.add_row(name, takes, spec.summary, spec.caveat, spec.licence)
-    Console().print(table)
+        takes = ", ".join(source.modality + "?" * source.optional for source in spec.inputs)
+        console.print(Text(name, "bold"))
+        table = Table(show_header=False, box=None)
+        table.add_column(no_wrap=True)
+        table.add_column()
+        for what, text in (("is", spec.summary), ("takes", takes), ("caveat", spec.caveat)):
+            table.add_row(what, text)
+        table.add_row("licence", spec.licence)
+        console.print(table)
+    console.print("?: may be left out; one of S2L2A and S1RTC is needed.")
 
 
 @app.command()

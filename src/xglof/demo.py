@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from dask.base import compute
 from rich.console import Console
 from rich.table import Table
 
 from xglof.cube import open_cube
 from xglof.engine.apply import segment
 from xglof.evaluate import score
-from xglof.mapping import Mapped, map_lakes
+from xglof.lakes.events import drop_sentence, largest_drop
+from xglof.mapping import Mapped, map_to_files, ready_spec
 from xglof.models.registry import DEMO_TRAINING_SEEDS, WATER_INDEX
 from xglof.models.spec import ModelSpec
 from xglof.outputs import new_folder, write_summary
+from xglof.progress import TaskProgress, open_console
 from xglof.simulate import read_truth, valley, write_catalog
+
+if TYPE_CHECKING:
+    import geopandas
 
 #: Side of the demo's valley, pixels of 10 m.
 SIDE_PX = 448
+
+#: By model, the scores of every date and the pooled ones, in memory.
+Scores = dict[str, tuple[xr.Dataset, xr.Dataset]]
+
+_NEXT = (
+    "xglof segment --catalog earth-search --aoi 86.90,27.88,86.96,27.92 --time 2023-09/2023-11 "
+    "--modalities S2L2A,DEM --model water-index --out imja"
+)
 
 
 def run_demo(
     out: str | Path,
     *,
-    model: ModelSpec,
+    model: str,
     seed: int = 7,
     side_px: int = SIDE_PX,
     overwrite: bool = False,
@@ -42,13 +55,13 @@ def run_demo(
         Folder to make: ``catalog/`` (STAC and COGs, with the truth), ``cube.zarr``, ``segmentation.zarr``,
         ``lakes.parquet``, ``areas.csv``, ``overview.png`` and ``summary.json``.
     model
-        The model; ``water-index`` is scored beside it.
+        Name of the model; ``water-index`` is scored beside it.
     seed
         Of the valley.
     side_px
-        Side of the valley, pixels of 10 m.
+        Side of the valley, pixels of 10 m, from 64.
     overwrite
-        Replace ``out`` where it is there.
+        Replace the run at ``out``.
     console
         Where to print; standard output by default.
 
@@ -62,44 +75,43 @@ def run_demo(
     OutputError
         If ``out`` is taken.
     ModelError
-        If the model's weights fail their check.
+        If the model is unknown or its weights fail their check.
     """
-    console = console or Console()
+    console = console or open_console()
+    spec = ready_spec(model)
     begin = time.perf_counter()
     with new_folder(out, overwrite=overwrite) as folder:
         with console.status("simulating the valley"):
             catalog = write_catalog(valley(seed, shape=(side_px, side_px)), folder / "catalog")
-        truth, true_lakes = read_truth(catalog)
+            truth, true_lakes = read_truth(catalog)
         cube = open_cube(catalog=catalog, geobox=truth.odc.geobox)
-        mapped = map_lakes(cube, folder, model=model, console=console)
-        scores = _scores(mapped, truth["lake"], model)
-        _draw(mapped, true_lakes, folder / "overview.png", model, seed)
-        summary = _summary(scores, model, seed, time.perf_counter() - begin)
-        write_summary(summary, folder / "summary.json")
-        table, loss = _table(mapped, scores, seed), _largest_loss(mapped.areas)
+        mapped = map_to_files(cube, folder, model=spec, console=console)
+        with TaskProgress("scoring against the truth", console):
+            scores = _scores(mapped, truth["lake"], spec)
+        with console.status("drawing"):
+            _draw(mapped, true_lakes, folder / "overview.png", spec, seed)
+        summary = _summary(scores, spec, seed, time.perf_counter() - begin)
+        table = _table(mapped, true_lakes, scores, seed)
+        write_summary(summary, folder)
     console.print(table)
-    console.print(loss)
-    if not summary["held_out"]:
-        console.print(f"Seed {seed} was trained on: its score proves nothing.")
-    if model.caveat:
-        console.print(f"{model.name}: {model.caveat}.")
-    console.print(f"{summary['seconds']:.0f} s. Written to {out}/; look at {Path(out) / 'overview.png'}.")
+    _print_notes(console, mapped.areas, summary, Path(out))
     return summary
 
 
-def _scores(
-    mapped: Mapped, truth: xr.DataArray, model: ModelSpec
-) -> dict[str, tuple[xr.Dataset, xr.Dataset]]:
-    """By model, the counts of every date and the pooled scores."""
-    maps = {model.name: mapped.seg, WATER_INDEX.name: segment(mapped.cube, model=WATER_INDEX)}
+def _scores(mapped: Mapped, truth: xr.DataArray, model: ModelSpec) -> Scores:
+    """Scores of the model and, beside it, of the water index."""
+    maps = {model.name: mapped.seg}
+    if model.name != WATER_INDEX.name:
+        maps[WATER_INDEX.name] = segment(mapped.cube, model=WATER_INDEX)
     truth = truth.sel(time=mapped.seg["time"])
-    return {
-        name: (score(seg, truth, dim=("y", "x")).compute(), score(seg, truth).compute())
-        for name, seg in maps.items()
-    }
+    lazy = {name: (score(seg, truth, dim=("y", "x")), score(seg, truth)) for name, seg in maps.items()}
+    computed: Scores = compute(lazy)[0]
+    return computed
 
 
-def _draw(mapped: Mapped, true_lakes: Any, path: Path, model: ModelSpec, seed: int) -> None:
+def _draw(
+    mapped: Mapped, true_lakes: geopandas.GeoDataFrame, path: Path, model: ModelSpec, seed: int
+) -> None:
     from xglof.plot import overview
 
     overview(
@@ -114,9 +126,7 @@ def _draw(mapped: Mapped, true_lakes: Any, path: Path, model: ModelSpec, seed: i
     )
 
 
-def _summary(
-    scores: dict[str, tuple[xr.Dataset, xr.Dataset]], model: ModelSpec, seed: int, seconds: float
-) -> dict[str, Any]:
+def _summary(scores: Scores, model: ModelSpec, seed: int, seconds: float) -> dict[str, Any]:
     measures = ("iou", "f1", "precision", "recall")
     return {
         "simulated": True,
@@ -126,26 +136,36 @@ def _summary(
         "model_sha256": model.weights.sha256 if model.weights else "",
         "caveat": model.caveat,
         "scores": {
-            name: {measure: round(float(pooled[measure]), 4) for measure in measures}
+            name: {measure: _number(pooled[measure]) for measure in measures}
             for name, (_, pooled) in scores.items()
         },
         "seconds": round(seconds, 1),
     }
 
 
-def _table(mapped: Mapped, scores: dict[str, tuple[xr.Dataset, xr.Dataset]], seed: int) -> Table:
-    """A row a date: what was seen, what was found, and how well."""
-    table = Table(title=f"simulated valley {seed}: lakes against the truth", title_justify="left")
-    for name in ("date", "observed", "lakes, km²", *(f"IoU {name}" for name in scores)):
-        table.add_column(name, justify="left" if name == "date" else "right")
-    area = (mapped.areas["area_lower"].sum("lake") / 1e6).values
-    observed = (mapped.seg["lake"] != 255).mean(mapped.seg["lake"].dims[1:]).values
-    for step, date in enumerate(mapped.seg["time"].dt.strftime("%Y-%m-%d").values):
-        ious = [_share(counts["iou"].values[step]) for counts, _ in scores.values()]
-        table.add_row(str(date), f"{observed[step]:.0%}", f"{area[step]:.3f}", *ious)
+def _number(value: xr.DataArray) -> float | None:
+    """Four digits, and ``None`` for NaN, which JSON has no word for."""
+    return None if np.isnan(value) else round(float(value), 4)
+
+
+def _table(mapped: Mapped, true_lakes: geopandas.GeoDataFrame, scores: Scores, seed: int) -> Table:
+    """A row a date: what was seen, what was found, and how well; it fits 80 columns with two models."""
+    table = Table(title=f"Simulated valley {seed}: lakes against the truth", title_justify="left")
+    heads = ("observed", "mapped\nkm²", "true\nkm²", *(f"IoU\n{name}" for name in scores))
+    table.add_column("date", no_wrap=True)
+    for name in heads:
+        table.add_column(name, justify="right")
+    mapped_km2 = (mapped.areas["area_lower"].sum("lake") / 1e6).values
+    true_km2 = true_lakes.groupby("time")["area_m2"].sum() / 1e6
+    observed = mapped.observed.values
+    for step, date in enumerate(mapped.seg["time"].values):
+        ious = [_share(by_date["iou"].values[step]) for by_date, _ in scores.values()]
+        day = str(np.datetime_as_string(date, unit="D"))
+        areas = f"{mapped_km2[step]:.3f}", f"{true_km2.get(date, np.nan):.3f}"
+        table.add_row(day, f"{observed[step]:.0%}", *areas, *ious)
     table.add_section()
     pooled = [_share(float(total["iou"])) for _, total in scores.values()]
-    table.add_row("all dates", f"{observed.mean():.0%}", "", *pooled)
+    table.add_row("all dates", f"{observed.mean():.0%}", "", "", *pooled)
     return table
 
 
@@ -153,20 +173,14 @@ def _share(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"
 
 
-def _largest_loss(areas: xr.Dataset) -> str:
-    """A sentence on the lake that lost most of its area between two dates with a value."""
-    worst = ("", 0.0, 0.0, "")
-    for lake in areas["lake"].values:
-        series = areas["area"].sel(lake=lake).dropna("time")
-        for before, after in itertools.pairwise(series):
-            if float(before) - float(after) > worst[1] - worst[2]:
-                worst = (
-                    str(lake),
-                    float(before),
-                    float(after),
-                    str(after["time"].dt.strftime("%Y-%m-%d").values),
-                )
-    if not worst[0]:
-        return "No lake lost area between two dates."
-    lake, before_m2, after_m2, date = worst
-    return f"Largest loss: {lake} from {before_m2 / 1e6:.3f} to {after_m2 / 1e6:.3f} km² by {date}."
+def _print_notes(console: Console, areas: xr.Dataset, summary: dict[str, Any], out: Path) -> None:
+    console.print("IoU: over the pixels that were observed. Mapped: the water seen. Everything is simulated.")
+    drop = largest_drop(areas)
+    console.print(f"Clearest drop, {drop_sentence(areas, drop)}." if drop else "No lake drained for good.")
+    if not summary["held_out"]:
+        console.print(f"Seed {summary['seed']} was trained on: its score proves nothing.")
+    console.print(f"Caveat of {summary['model']}: {summary['caveat']}.")
+    console.print(
+        f"{summary['seconds']:.0f} s. Written to {out}; look at {out / 'overview.png'}", soft_wrap=True
+    )
+    console.print(f"Next, a real lake: {_NEXT}", soft_wrap=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +13,9 @@ import xarray as xr
 from rich.console import Console
 
 from xglof.engine.apply import segment
+from xglof.errors import CatalogError
 from xglof.lakes import find_lakes, lake_area
+from xglof.models.registry import get_spec
 from xglof.models.spec import ModelSpec
 from xglof.outputs import write_areas, write_lakes, write_zarr
 from xglof.progress import TaskProgress
@@ -19,17 +24,46 @@ if TYPE_CHECKING:
     import geopandas
 
 
+#: The part of an address that may hold a token.
+_QUERY = re.compile(r"\?\S*")
+
+
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """What a run found, as written: the cube and segmentation lazily from Zarr, the rest in memory."""
+    """What a run found, as written: the cube and segmentation lazily from Zarr, the rest in memory.
+
+    The lazy ones are good only until the run's folder is renamed to its place.
+    """
 
     cube: xr.Dataset
     seg: xr.Dataset
     lakes: geopandas.GeoDataFrame
     areas: xr.Dataset
 
+    @property
+    def observed(self) -> xr.DataArray:
+        """Share of the pixels of every date that the segmentation observed, in memory."""
+        lake = self.seg["lake"]
+        return (lake != 255).mean(lake.dims[-2:]).compute()
 
-def map_lakes(
+
+def ready_spec(name: str) -> ModelSpec:
+    """The spec of a shipped model whose weights are there and whole.
+
+    Checked before anything is searched or written: a network is loaded much later.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its weights are absent or damaged.
+    """
+    spec = get_spec(name)
+    if spec.weights is not None:
+        spec.weights.check()
+    return spec
+
+
+def map_to_files(
     cube: xr.Dataset, folder: Path, *, model: ModelSpec, console: Console, **options: Any
 ) -> Mapped:
     """Read, segment, outline and measure; write each as it comes.
@@ -46,9 +80,16 @@ def map_lakes(
         Where progress is shown.
     options
         Further arguments of :func:`xglof.segment`.
+
+    Raises
+    ------
+    CatalogError
+        If a file of the catalogue cannot be read.
+    XglofError
+        What :func:`xglof.segment` raises, before anything is read.
     """
     segment(cube, model=model, **options)  # what is wrong with the request shows before anything is read
-    with TaskProgress("reading the cube", console):
+    with TaskProgress("reading the cube", console), _read_errors():
         cube = write_zarr(cube, folder / "cube.zarr")
     with TaskProgress(f"segmenting, {model.name}", console):
         seg = write_zarr(segment(cube, model=model, **options), folder / "segmentation.zarr")
@@ -58,3 +99,17 @@ def map_lakes(
     write_lakes(lakes, folder / "lakes.parquet")
     write_areas(areas, folder / "areas.csv")
     return Mapped(cube, seg, lakes, areas)
+
+
+@contextmanager
+def _read_errors() -> Iterator[None]:
+    """Turn what rasterio raises for a file that is gone, damaged or out of reach into a CatalogError."""
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except RasterioError as error:
+        raise CatalogError(
+            f"a file of the catalogue can't be read: {_QUERY.sub('', str(error))}; check the file and the "
+            "network, then run again"
+        ) from error

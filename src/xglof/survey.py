@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +15,18 @@ from rich.console import Console
 from rich.table import Table
 
 from xglof.cube import open_cube
-from xglof.errors import CubeError
-from xglof.mapping import Mapped, map_lakes
-from xglof.models.registry import get_spec
+from xglof.cube.providers import PROVIDERS
+from xglof.cube.sources import parse_period
+from xglof.engine.apply import segment
+from xglof.errors import CubeError, OutputError
+from xglof.mapping import Mapped, map_to_files, ready_spec
 from xglof.models.spec import ModelSpec
 from xglof.outputs import new_folder, write_summary
+from xglof.progress import open_console
 
 _MOST_REASONS = 12
+_FIRST_YEAR = 2017  # of Sentinel-2 L2A in the archives
+_MORE_YEARS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,11 @@ class Request:
     resolution: float | None = None
     crs: str | None = None
     max_cloud_cover: float | None = None
+
+    @property
+    def searches(self) -> bool:
+        """Whether the catalogue is a STAC API."""
+        return self.catalog in PROVIDERS or self.catalog.startswith(("http://", "https://"))
 
 
 def run_survey(
@@ -56,7 +69,7 @@ def run_survey(
         Folder to make: ``cube.zarr``, ``segmentation.zarr``, ``lakes.parquet``, ``areas.csv``, ``map.png``,
         ``summary.json``.
     overwrite
-        Replace ``out`` where it is there.
+        Replace the run at ``out``.
     console
         Where to print; standard output by default.
     options
@@ -72,12 +85,14 @@ def run_survey(
     XglofError
         One of its children, in one sentence, for anything wrong with the request; nothing is left behind.
     """
-    console = console or Console()
-    model = get_spec(request.model)
+    console = console or open_console()
+    model = ready_spec(request.model)
+    area = _area(request.aoi)
+    _check_request(request, Path(out))
     with new_folder(out, overwrite=overwrite) as folder:
         with console.status(f"searching {request.catalog}"):
             cube = open_cube(
-                _area(request.aoi),
+                area,
                 request.time,
                 catalog=request.catalog,
                 modalities=request.modalities,
@@ -86,70 +101,90 @@ def run_survey(
                 max_cloud_cover=request.max_cloud_cover,
             )
         _print_scenes(console, cube)
-        mapped = map_lakes(cube, folder, model=model, console=console, **options)
-        summary = _summary(request, mapped, model)
-        write_summary(summary, folder / "summary.json")
-        _draw(mapped, folder / "map.png", model)
+        mapped = map_to_files(cube, folder, model=model, console=console, **options)
+        with console.status("drawing"):
+            _draw(mapped, folder / "map.png", model)
+        summary = _summary(mapped, model)
+        write_summary(summary, folder)
     _print_result(console, summary, Path(out))
+    console.print(f"Next, {_next_step(request, Path(out), options)}", soft_wrap=True)
     return summary
 
 
 def _area(aoi: str | None) -> object:
     """The bounds that the text gives, or the text as a path."""
-    if aoi is None:
-        return None
-    parts = aoi.split(",")
-    if len(parts) != 4:
+    if aoi is None or Path(aoi).is_file():
         return aoi
     try:
-        return tuple(float(part) for part in parts)
-    except ValueError as error:
-        raise CubeError(f"--aoi {aoi!r} is neither west,south,east,north in degrees nor a file") from error
+        bounds = tuple(float(part) for part in aoi.split(","))
+    except ValueError:
+        bounds = ()
+    if len(bounds) != 4:
+        raise CubeError(f"--aoi {aoi!r} is neither west,south,east,north in degrees nor a GeoJSON file")
+    return bounds
+
+
+def _check_request(request: Request, out: Path) -> None:
+    """Refuse what would search an archive's whole history, or replace its own input."""
+    if request.searches and request.time is None:
+        raise CubeError(f"--time is needed to search {request.catalog}, such as --time 2023-07/2023-09")
+    for given in (request.catalog, request.aoi):
+        if given and Path(given).exists() and Path(given).resolve().is_relative_to(out.resolve()):
+            raise OutputError(f"--out {out} holds the input {given}; give another folder")
 
 
 def _print_scenes(console: Console, cube: xr.Dataset) -> None:
     """Scenes found, used and rejected with the reason, and what there is to read."""
     rejected = [str(reason) for reason in cube.attrs["items_rejected"]]
     console.print(
-        f"{cube.attrs['items_found']} scenes found in {cube.attrs['catalog']}, "
+        f"{_counted(cube.attrs['items_found'], 'scene')} found in {cube.attrs['catalog']}, "
         f"{cube.attrs['items_used']} used, {len(rejected)} rejected"
     )
     for reason in rejected[:_MOST_REASONS]:
-        console.print(f"  rejected {reason}", highlight=False)
+        console.print(f"  rejected {reason}", soft_wrap=True)
     if len(rejected) > _MOST_REASONS:
-        console.print(f"  and {len(rejected) - _MOST_REASONS} more")
+        console.print(f"  and {len(rejected) - _MOST_REASONS} more, see summary.json")
     rows, cols = cube.odc.geobox.shape
-    steps = cube.sizes.get("time", 1)
-    console.print(f"{steps} dates on {rows} x {cols} pixels: {cube.nbytes / 1e6:.0f} MB of pixels to read")
+    dates = _counted(cube.sizes.get("time", 1), "date")
+    console.print(f"{dates} on {rows} x {cols} pixels; to read: {_pixel_bytes(cube) / 1e6:.1f} MB of pixels")
 
 
-def _summary(request: Request, mapped: Mapped, model: ModelSpec) -> dict[str, Any]:
-    lake = mapped.seg["lake"]
-    areas = mapped.areas if "time" in mapped.areas.dims else mapped.areas.expand_dims("time", axis=1)
-    observed = np.atleast_1d((lake != 255).mean(lake.dims[-2:]).values)
-    total = areas[["area_lower", "area_upper"]].sum("lake")
-    sigma = np.sqrt((areas["area_sigma"] ** 2).sum("lake"))
-    dates = areas["time"].dt.strftime("%Y-%m-%d").values if "time" in mapped.areas.dims else ["undated"]
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)
+
+
+def _pixel_bytes(cube: xr.Dataset) -> int:
+    """Size of the bands as they are in memory; the compressed files hold less, their margins more."""
+    return int(sum(array.nbytes for name, array in cube.data_vars.items() if name != "flags"))
+
+
+def _summary(mapped: Mapped, model: ModelSpec) -> dict[str, Any]:
+    areas, observed = mapped.areas, mapped.observed.values
+    total = areas[["area_lower", "area_upper"]].sum("lake") / 1e6
+    measured = areas["area"].count("lake").values
+    sigma = (areas["area_sigma"] ** 2).sum("lake").values ** 0.5 / 1e6
+    days = np.datetime_as_string(areas["time"].values, unit="D")
     return {
         "catalog": str(mapped.cube.attrs["catalog"]),
         "items_found": int(mapped.cube.attrs["items_found"]),
         "items_used": int(mapped.cube.attrs["items_used"]),
         "items_rejected": [str(reason) for reason in mapped.cube.attrs["items_rejected"]],
-        "pixel_bytes_read": int(mapped.cube.nbytes),
+        "pixel_bytes": _pixel_bytes(mapped.cube),
         "model": model.name,
         "model_sha256": model.weights.sha256 if model.weights else "",
         "caveat": model.caveat,
-        "lakes": int(mapped.areas.sizes["lake"]),
-        "combine": "quadrature",
+        "lakes": int(areas.sizes["lake"]),
+        "sigma_combined_by": "quadrature over the lakes measured",
         "dates": [
             {
-                "date": str(date),
+                "date": str(day),
                 "observed": round(float(observed[step]), 4),
-                "area_km2": round(float(total["area_lower"][step]) / 1e6, 6),
-                "sigma_km2": round(float(sigma[step]) / 1e6, 6),
-                "upper_km2": round(float(total["area_upper"][step]) / 1e6, 6),
+                "lakes_measured": int(measured[step]),
+                "area_km2": round(float(total["area_lower"][step]), 6),
+                "sigma_km2": round(float(sigma[step]), 6) if measured[step] else None,
+                "upper_km2": round(float(total["area_upper"][step]), 6),
             }
-            for step, date in enumerate(dates)
+            for step, day in enumerate(days)
         ],
     }
 
@@ -162,22 +197,57 @@ def _draw(mapped: Mapped, path: Path, model: ModelSpec) -> None:
 
 
 def _print_result(console: Console, summary: dict[str, Any], out: Path) -> None:
-    table = Table(title=f"{summary['lakes']} lakes by {summary['model']}", title_justify="left")
-    for name in ("date", "observed", "lakes, km²", "error (1 sigma)", "at most, km²"):
-        table.add_column(name, justify="left" if name == "date" else "right")
+    table = Table(title=f"Lakes by {summary['model']}: {summary['lakes']} in all", title_justify="left")
+    table.add_column("date", no_wrap=True)
+    for name in ("observed", "lakes\nmeasured", "area\nkm²", "error\n1 sigma", "at most\nkm²"):
+        table.add_column(name, justify="right")
     for row in summary["dates"]:
+        sigma = row["sigma_km2"]
         table.add_row(
             row["date"],
             f"{row['observed']:.0%}",
+            str(row["lakes_measured"]),
             f"{row['area_km2']:.4f}",
-            f"± {row['sigma_km2']:.4f}",
+            "-" if sigma is None else f"± {sigma:.4f}",
             f"{row['upper_km2']:.4f}",
         )
     console.print(table)
-    console.print("At most: with every pixel that could not be seen counted as lake.")
-    if summary["caveat"]:
-        console.print(f"{summary['model']}: {summary['caveat']}.")
-    console.print(f"Written to {out}/; look at {out / 'map.png'}.")
     console.print(
-        f"Next: python -c \"import geopandas; print(geopandas.read_parquet('{out}/lakes.parquet'))\""
+        "Area: all water seen. Measured: lakes of which 70 % or more was observed; the error is theirs."
     )
+    console.print("At most: with all that was not observed in and around the lakes counted as water.")
+    console.print(f"Caveat of {summary['model']}: {summary['caveat']}.")
+    console.print(f"Written to {out}; look at {out / 'map.png'}", soft_wrap=True)
+
+
+def _next_step(request: Request, out: Path, options: dict[str, Any]) -> str:
+    """A command for after this one: a longer series where there may be one, else the series in a table."""
+    period = parse_period(request.time)
+    if not (request.searches and period.start and period.end and period.start.year > _FIRST_YEAR):
+        code = f"import pandas; print(pandas.read_csv({json.dumps(str(out / 'areas.csv'))}))"
+        return f"the areas lake by lake: python -c {shlex.quote(code)}"
+    first = max(period.start.year - _MORE_YEARS, _FIRST_YEAR)
+    wanted = {
+        "--catalog": request.catalog,
+        "--aoi": request.aoi,
+        "--time": f"{first}/{period.end.year}",
+        "--modalities": ",".join(request.modalities),
+        "--model": request.model,
+        "--resolution": request.resolution,
+        "--crs": request.crs,
+        "--max-cloud": request.max_cloud_cover,
+        "--out": f"{out}-since-{first}",
+    }
+    words = [str(word) for pair in wanted.items() if pair[1] is not None for word in pair]
+    return f"a longer series: {shlex.join(['xglof', 'segment', *words, *_changed(options)])}"
+
+
+def _changed(options: dict[str, Any]) -> list[str]:
+    """The options of :func:`xglof.segment` that are not the default ones, as a command line has them."""
+    known = inspect.signature(segment).parameters
+    changed = {name: value for name, value in options.items() if value != known[name].default}
+    return [
+        word
+        for name, value in changed.items()
+        for word in (["--tta"] if name == "tta" else [f"--{name}", str(value)])
+    ]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pystac
 import pytest
 import xarray as xr
 from odc.geo.geobox import GeoBox
-from tiny_catalog import DEM_GRID, GRID, S2_NAMES, SIZE, Written, raw_band, raw_scl
 
+from tiny_catalog import DEM_GRID, GRID, S2_NAMES, SIZE, Written, raw_band, raw_scl, write_catalog
 from xglof.cube import open_cube
 from xglof.errors import CatalogError, CubeError
 
@@ -332,3 +333,41 @@ def test_a_simulated_valley_opens(tmp_path: Path, no_compute: None) -> None:
     read = cube.compute(scheduler="synchronous")
     assert (read.B03 > 0).mean() > 0.5
     assert np.isfinite(read.dem).all()
+
+
+def test_steps_without_radar_are_read_by_the_cell(written: Written) -> None:
+    grid = GeoBox((6000, 6000), GRID.transform, GRID.crs)
+    cube = open_cube(catalog=written.root, geobox=grid, max_cloud_cover=50, modalities=["S2L2A", "S1RTC"])
+    assert cube.s1_items.values[0] == ""
+    assert cube.vv.chunks == cube.B02.chunks
+    tracemalloc.start()
+    try:
+        assert np.isnan(cube.vv[0, :9, :9].compute(scheduler="synchronous")).all()
+        assert tracemalloc.get_traced_memory()[1] < 60e6  # a whole step is 144 MB
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_sun_of_a_day_is_averaged_across_north(written: Written) -> None:
+    items = [item.clone() for item in written.of("C-left", "C-right")]
+    for item, azimuth in zip(items, (358.0, 4.0), strict=True):
+        item.properties["view:sun_azimuth"] = azimuth
+    cube = open_cube(catalog=items, geobox=GRID, modalities=["S2L2A"])
+    assert cube.sun_azimuth.item() == pytest.approx(1.0)
+
+
+def test_a_file_that_names_other_files_is_not_read(tmp_path):
+    catalog = write_catalog(tmp_path / "catalog")
+    inside = catalog.root / "s2" / "A" / "B02.tif"
+    secret = tmp_path / "secret.tif"
+    inside.rename(secret)
+    inside.write_text(
+        f'<VRTDataset rasterXSize="240" rasterYSize="240"><SRS>EPSG:32645</SRS>'
+        f"<GeoTransform>442320,10,0,3126000,0,-10</GeoTransform>"
+        f'<VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
+        f'<SourceFilename relativeToVRT="0">{secret}</SourceFilename>'
+        f"<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    cube = open_cube(catalog=catalog.root, geobox=GRID, time="2021", modalities=["S2L2A"])
+    with pytest.raises(CatalogError, match="is a VRT file"):
+        cube["B02"].compute()

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pystac
 import pytest
-from stac_server import serve
-from tiny_catalog import GRID, Written, bare_item, raw_band
 
+from stac_server import as_earth_search, dem_document, serve
+from tiny_catalog import GRID, Written, bare_item, raw_band
 from xglof.cube import open_cube
 from xglof.cube.providers import EARTH_SEARCH, PLANETARY_COMPUTER
 from xglof.cube.reader import signer
@@ -43,7 +42,9 @@ def test_periods(text: str | None, start: datetime | None, end: datetime | None)
     assert parse_period(text) == Period(start, end)
 
 
-@pytest.mark.parametrize("text", ["summer", "2023-13", "2023-02-30", "2023/2024/2025", "", "..", 2023])
+@pytest.mark.parametrize(
+    "text", ["20230715", "2023-W05", "summer", "2023-13", "2023-02-30", "2023/2024/2025", "", "..", 2023]
+)
 def test_texts_that_are_no_period(text: Any) -> None:
     with pytest.raises(CubeError, match="is not understood"):
         parse_period(text)
@@ -114,26 +115,10 @@ def api(written: Written, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with serve(written.root) as (url, handler):
         for name, applied in (("A", False), ("B", True), ("C-right", False)):
-            handler.items.append(_as_earth_search(written.items[name], applied, written.root, url))
-        dem = written.items["dem"].to_dict(include_self_link=False, transform_hrefs=False)
-        dem["assets"]["data"]["href"] = f"{url}/files/dem/dem.tif"
-        handler.items.append(dem | {"links": []})
+            item = as_earth_search(written.items[name], f"{url}/files/s2/{name}", applied=applied)
+            handler.items.append(item)
+        handler.items.append(dem_document(written.items["dem"], f"{url}/files/dem/dem.tif"))
         yield url, handler
-
-
-def _as_earth_search(item: pystac.Item, applied: bool, root: Path, url: str) -> dict[str, Any]:
-    document = item.to_dict(include_self_link=False, transform_hrefs=False)
-    product = EARTH_SEARCH.products[0]
-    document["assets"] = {
-        asset: {
-            "href": f"{url}/files/s2/{item.id}/{band}.tif",
-            "raster:bands": [{"data_type": "uint16", "scale": 0.0001, "offset": -0.1}],  # not to be trusted
-        }
-        for band, asset in product.assets.items()
-    }
-    document["properties"]["proj:code"] = "EPSG:32645"
-    document["properties"]["earthsearch:boa_offset_applied"] = applied
-    return document | {"links": []}
 
 
 def test_an_api_is_searched_page_by_page_and_read_over_http(api: tuple[str, Any], written: Written) -> None:

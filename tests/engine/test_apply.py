@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_zeros
+from xarray.backends import BackendArray
+from xarray.core.indexing import LazilyIndexedArray
 
 import xglof
 from toys import raster, spec
+from xglof.cube.flags import Flag
 
 
 def segment(cube: Any, **options: Any) -> Any:
@@ -82,6 +86,8 @@ def test_own_names_of_bands_are_understood() -> None:
         ({"threshold": 0}, "threshold is 0"),
         ({"tta": "rotate"}, "tta is 'rotate'"),
         ({"chunks": 0}, "chunks is 0"),
+        ({"chunks": (5,)}, r"chunks is \(5,\)"),
+        ({"chunks": {"x": 5}}, "chunks is {'x': 5}"),
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"device": "cuda:99"}, "is not there"),
         ({"model": "no-such"}, "water-index"),
@@ -127,4 +133,110 @@ def test_a_sensor_without_time_in_a_cube_with_time_is_refused() -> None:
     cube = raster(20, 20, modalities=("S1RTC", "S2L2A"))
     cube["vv"], cube["vh"] = cube["vv"].isel(time=0, drop=True), cube["vh"].isel(time=0, drop=True)
     with pytest.raises(xglof.CubeError, match="no time"):
+        segment(cube)
+
+
+class OnDisk(BackendArray):  # type: ignore[no-untyped-call]
+    """A variable of a file that must not be read yet."""
+
+    shape, dtype = (2, 20, 20), np.dtype("float32")
+
+    def __getitem__(self, key: object) -> np.ndarray:
+        raise AssertionError("read while the graph is built")
+
+
+def test_a_file_opened_without_dask_is_not_read() -> None:
+    cube = raster(20, 20)
+    cube["vv"] = xr.Variable(cube["vv"].dims, LazilyIndexedArray(OnDisk()))
+    seg = segment(cube)
+    with pytest.raises(AssertionError, match="while the graph"):
+        seg["lake"].compute()
+
+
+def test_weights_are_checked_before_a_graph_is_built() -> None:
+    with pytest.raises(xglof.ModelError, match="are not there"):
+        segment(raster(20, 20), model=spec("context", weights=xglof.Weights("gone.safetensors", "0" * 64)))
+
+
+def test_variables_that_the_model_does_not_take_may_have_any_dims() -> None:
+    cube = raster(20, 20)
+    bare = segment(cube)
+    cube["texture"] = (("layer", "y", "x"), np.zeros((3, 20, 20)))
+    cube["scores"] = (("layer",), np.zeros(3))
+    xr.testing.assert_identical(segment(cube), bare)
+
+
+def test_a_band_without_the_spatial_dims_is_refused() -> None:
+    cube = raster(20, 20).drop_vars("vv")
+    cube["vv"] = (("time",), np.zeros(2))
+    with pytest.raises(xglof.CubeError, match=r"'vv' has dims \('time',\)"):
+        segment(cube)
+
+
+def test_an_alias_beside_a_coordinate_of_the_bands_name_is_left_alone() -> None:
+    cube = raster(20, 20).rename(vv="VV").assign_coords(vv=("time", [1, 2]))
+    with pytest.raises(xglof.CubeError, match="dims"):
+        segment(cube)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "int64"])
+def test_flags_of_any_whole_type_come_out_as_uint16(dtype: str) -> None:
+    cube = raster(20, 20)
+    cube["flags"] = (("time", "y", "x"), np.full((2, 20, 20), Flag.cloud, dtype))
+    seg = segment(cube).compute()
+    assert seg["flags"].dtype == np.uint16
+    assert np.all(seg["lake"] == 255)
+
+
+@pytest.mark.parametrize(("dtype", "meanings"), [("float32", None), ("uint16", "fill dilated_cloud cirrus")])
+def test_flags_that_are_no_bits_of_ours_are_refused(dtype: str, meanings: str | None) -> None:
+    cube = raster(20, 20)
+    attrs = {} if meanings is None else {"flag_meanings": meanings}
+    cube["flags"] = (("time", "y", "x"), np.zeros((2, 20, 20), dtype), attrs)
+    with pytest.raises(xglof.CubeError, match=f"flags is {dtype}"):
+        segment(cube)
+
+
+def test_a_band_with_a_nodata_of_its_own_is_unobserved_there() -> None:
+    cube = raster(20, 20)
+    cube["vv"].values[:, :5] = -32768
+    assert not np.any(segment(cube)["lake"] == 255)
+    cube["vv"].attrs["nodata"] = -32768.0
+    lake = segment(cube)["lake"].values
+    assert np.all(lake[:, :5] == 255)
+    assert not np.any(lake[:, 5:] == 255)
+
+
+@pytest.mark.parametrize(
+    ("crs", "resolution", "fits"),
+    [
+        ("EPSG:32645", 10, True),
+        ("EPSG:32645", 12, True),
+        ("EPSG:32645", 30, False),
+        ("EPSG:4326", 0.0001, True),
+        ("EPSG:4326", 0.0003, False),
+    ],
+)
+def test_pixels_of_another_size_than_the_models_are_refused(crs: str, resolution: float, fits: bool) -> None:
+    left, top = (86.9, 27.9) if crs == "EPSG:4326" else (500_000, 3_100_000)
+    cube = raster(20, 20, crs=crs, resolution=resolution, left=left, top=top)
+    model = spec("context", resolution=10)
+    if fits:
+        assert segment(cube, model=model)["lake"].shape == (2, 20, 20)
+    else:
+        with pytest.raises(xglof.CubeError, match="made for 10 m"):
+            segment(cube, model=model)
+
+
+def test_the_numerics_key_names_the_device_and_the_build() -> None:
+    import torch
+
+    numerics = segment(raster(20, 20)).attrs["numerics"]
+    assert numerics.startswith(f"cpu {torch.backends.cpu.get_cpu_capability()}; torch {torch.__version__};")
+
+
+def test_backscatter_that_is_not_in_decibels_is_refused() -> None:
+    cube = raster(20, 20)
+    cube["vv"].attrs["units"] = "1"  # what a plain odc.stac.load of linear power says
+    with pytest.raises(xglof.CubeError, match="expected 'dB'"):
         segment(cube)

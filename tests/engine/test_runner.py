@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 
 import xglof
 from toys import WINDOW, raster, spec
 from xglof.cube.flags import Flag
 from xglof.engine.blend import UNITY, window_weights
+from xglof.engine.job import Job
+from xglof.engine.lattice import Axis
+from xglof.engine.runner import _one_thread_pool, _per_window, observed_pixels
 
 
 def naive(
@@ -128,7 +135,41 @@ def test_a_network_that_breaks_its_contract_is_named(how: str, words: str) -> No
         seg.compute()
 
 
-def test_the_callers_threads_are_left_alone() -> None:
+def test_a_forward_pass_has_one_thread_and_other_threads_keep_theirs() -> None:
+    def of_a_new_thread() -> int:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
     before = torch.get_num_threads()
-    xglof.segment(raster(20, 20), model=spec("context"), device="cpu").compute()
-    assert torch.get_num_threads() == before
+    torch.set_num_threads(3)
+    try:
+        _one_thread_pool.cache_clear()
+        cube = raster(60, 60, times=1)
+        seg = xglof.segment(cube, model=spec("threads", activation="identity"), device="cpu", chunks=20)
+        assert np.unique(seg["lake_probability"].values).tolist() == [1]
+        assert (torch.get_num_threads(), of_a_new_thread()) == (3, 3)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_flag_named_twice_is_that_flag() -> None:
+    seen = {spec("bits").inputs[0]: torch.ones((1, 1, 2), dtype=torch.bool)}
+    flags = np.array([[[Flag.cloud, Flag.cloud_shadow]]], "uint16")
+    observed = observed_pixels(spec("bits", unobserved_when=("cloud", "cloud")), seen, flags)
+    assert observed.tolist() == [[[False, True]]]
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(1, 4), st.integers(0, 99))
+def test_pixels_a_window_are_counted(side: int, stride: int, rows: int, columns: int, seed: int) -> None:
+    stride = min(stride, side)
+    shape = (2, (rows - 1) * stride + side, (columns - 1) * stride + side)
+    mask = np.random.default_rng(seed).random(shape) < 0.5
+    axis = Axis(99, 0, side, stride)
+    model = spec("bits", window=side, multiple_of=1)
+    job = Job(model, axis, axis, batch=2, device="cpu", platform="")
+    expected = [
+        [[plane[top : top + side, left : left + side].sum() for left in range(0, shape[2] - side + 1, stride)]
+         for top in range(0, shape[1] - side + 1, stride)]
+        for plane in mask
+    ]  # fmt: skip
+    np.testing.assert_array_equal(_per_window(job, torch.from_numpy(mask)), expected)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xglof.lakes.events import Drop, largest_drop
+from xglof.lakes.events import Drop, drop_sentence, largest_drop
 
 
 def series(*lakes, sigma=1.0):
@@ -38,3 +38,10 @@ def test_small_losses_and_losses_within_the_error_are_none():
 def test_an_outburst_comes_before_a_speck_that_vanishes():
     drop = largest_drop(series([6, 6, 6, 0], [1000, 1000, 600, 600]))
     assert drop == Drop("lake1", 1, 2, 0.4)
+
+
+def test_a_drop_in_words():
+    days = np.array(["2023-07-01", "2023-08-10", "2023-09-30"], "datetime64[ns]")
+    ts = series([1e5, 1.2e5, 3e4]).assign_coords(time=days)
+    said = drop_sentence(ts, Drop("lake0", 1, 2, 0.75))
+    assert said == "lake0: 0.120 km² on 2023-08-10, 0.030 km² on 2023-09-30 (-75%)"

@@ -62,6 +62,8 @@ def test_absent_weights_are_named() -> None:
     [
         ({"factory": "no_colon"}, "not of the form"),
         ({"window": 100}, "multiple of 16"),
+        ({"kwargs": {"necks": [{"name": "SelectIndices"}]}}, "can't be hashed"),
+        ({"inputs": spec("context").inputs * 2}, "takes vh, vv twice"),
         ({"classes": ("water",)}, "hold no 'lake'"),
         ({"activation": "relu"}, "activation"),
         ({"unobserved_when": ("fog",)}, "no such flag: fog"),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from toys import raster
 from torch import Tensor, nn
 
 import xglof
+from toys import raster
 from xglof.models.registry import get_spec
 
 pytestmark = pytest.mark.slow

@@ -103,11 +103,13 @@ def test_time_steps_apart_or_together_agree() -> None:
         assert same_bits(alone, whole.isel(time=step))
 
 
-def test_south_up_is_turned_and_turned_back() -> None:
+@pytest.mark.parametrize("dims", [("y",), ("x",), ("y", "x")])
+def test_south_up_and_east_to_west_are_turned_and_turned_back(dims: tuple[str, ...]) -> None:
     cube, model = raster(40, 50), spec("context")
     upright = run(cube, model=model)
-    turned = run(cube.isel(y=slice(None, None, -1)), model=model)
-    xr.testing.assert_identical(turned.isel(y=slice(None, None, -1)), upright)
+    turn = dict.fromkeys(dims, slice(None, None, -1))
+    turned = run(cube.isel(turn), model=model)
+    xr.testing.assert_identical(turned.isel(turn), upright)
 
 
 def test_geographic_grid_keeps_its_names() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from xglof.bands import MODALITIES, SCL
 from xglof.cube.flags import SHADOW_DISTANCE_M, quality_flags, terrain_shadow
-from xglof.cube.grid import reading_lattice
+from xglof.cube.grid import READ_CELL_PX, reading_lattice
 from xglof.cube.harmonise import remove_offset, to_db
 from xglof.cube.items import Chosen, Scene, Selection, Step, choose, nearest, s1_steps, s2_steps
 from xglof.cube.sources import Archive, Period
@@ -189,7 +189,10 @@ def _sentinel1(plan: Plan, chosen: Chosen, layers: _Layers) -> dict[str, Any]:
     import dask.array as da
 
     names = MODALITIES["S1RTC"].names
-    empty = da.full((1, *plan.geobox.shape), np.nan, dtype=np.float32, chunks=-1)
+    lattice = reading_lattice(plan.geobox)
+    cells = (1, READ_CELL_PX, READ_CELL_PX)  # a step without radar is as many small tasks as any other
+    blank = da.full((1, *lattice.geobox.shape), np.nan, dtype=np.float32, chunks=cells)
+    empty = blank[:, lattice.rows, lattice.columns]
     if not layers.s1_steps:
         return {name: da.concatenate([empty] * len(layers.pairs)) for name in names}
     planes = plan.read(chosen, [step.scenes for step in layers.s1_steps])
@@ -197,14 +200,7 @@ def _sentinel1(plan: Plan, chosen: Chosen, layers: _Layers) -> dict[str, Any]:
     if layers.pairs == tuple(range(len(layers.s1_steps))):
         return decibels
     return {
-        name: da.concatenate(
-            [
-                empty.rechunk({1: plane.chunks[1], 2: plane.chunks[2]})
-                if index is None
-                else plane[index : index + 1]
-                for index in layers.pairs
-            ]
-        )
+        name: da.concatenate([empty if index is None else plane[index : index + 1] for index in layers.pairs])
         for name, plane in decibels.items()
     }
 
@@ -225,9 +221,12 @@ def _s2_coordinates(steps: Sequence[Step]) -> dict[str, Any]:
     def offsets(step: Step) -> int:
         return max(scene.offset.value for scene in step.scenes if scene.offset)
 
-    def mean(step: Step, value: Callable[[Scene], float]) -> float:
-        known = [number for scene in step.scenes if math.isfinite(number := value(scene))]
-        return sum(known) / len(known) if known else math.nan
+    def known(step: Step, value: Callable[[Scene], float]) -> list[float]:
+        return [number for scene in step.scenes if math.isfinite(number := value(scene))]
+
+    def mean(step: Step) -> float:
+        heights = known(step, lambda scene: scene.solar_elevation)
+        return sum(heights) / len(heights) if heights else math.nan
 
     degrees = {"units": "degree"}
     return {
@@ -237,9 +236,22 @@ def _s2_coordinates(steps: Sequence[Step]) -> dict[str, Any]:
         "s2_offset_source": _texts(
             step.joined(lambda s: s.offset.source if s.offset else "") for step in steps
         ),
-        "sun_azimuth": ("time", np.array([mean(s, lambda c: c.solar_azimuth) for s in steps]), degrees),
-        "sun_elevation": ("time", np.array([mean(s, lambda c: c.solar_elevation) for s in steps]), degrees),
+        "sun_azimuth": (
+            "time",
+            np.array([_mean_direction(known(step, lambda scene: scene.solar_azimuth)) for step in steps]),
+            degrees,
+        ),
+        "sun_elevation": ("time", np.array([mean(step) for step in steps]), degrees),
     }
+
+
+def _mean_direction(azimuths: Sequence[float]) -> float:
+    """Mean of directions in degrees, 0 to 360: that of 358 and 4 is 1. NaN for none."""
+    if not azimuths:
+        return math.nan
+    first = azimuths[0]  # as turns from the first, so that equal ones keep their bits
+    turns = [(azimuth - first + 180.0) % 360.0 - 180.0 for azimuth in azimuths]
+    return (first + sum(turns) / len(turns)) % 360.0
 
 
 def _s1_coordinates(layers: _Layers) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import odc.stac
 import pystac
+import rasterio
 from odc.loader import RioDriver
 from shapely.geometry import mapping
 
@@ -17,6 +18,9 @@ from xglof.cube.grid import READ_CELL_PX, ReadLattice, canonical
 from xglof.cube.items import Chosen, Scene, hrefs
 from xglof.cube.providers import Provider
 from xglof.errors import CatalogError
+
+#: GDAL drivers of the archives' rasters; none of them reads another file than the one it is given.
+FORMATS = ("GTiff", "JP2OpenJPEG")
 
 _COLLECTION = "xglof"
 _FOOTPRINT_MARGIN_DEG = 1e-3
@@ -100,9 +104,14 @@ def signer(provider: Provider | None) -> Callable[[str], str]:
 
 @dataclass(frozen=True, slots=True)
 class CellReader:
-    """A reader of one file that always sees a cell at the same floating-point place."""
+    """A reader of one file that always sees a cell at the same floating-point place.
+
+    The file must be of :data:`FORMATS` whatever its name: others, such as a VRT, may name further files, and
+    so lead out of the folder of a catalogue.
+    """
 
     inner: Any
+    uri: str
 
     def read(self, cfg: Any, dst_geobox: Any, *, dst: Any = None, selection: Any = None) -> Any:
         """Part of a cell that the file covers, as odc-loader's readers return it.
@@ -110,6 +119,11 @@ class CellReader:
         A file that declares no nodata of its own has that of its product, so that fill is never blended
         into its neighbours.
         """
+        with rasterio.open(self.uri, sharing=False) as file:
+            found = file.driver
+        if found not in FORMATS:
+            place = self.uri.partition("?")[0]  # what follows may be a token
+            raise CatalogError(f"{place} is a {found} file; expected one of {', '.join(FORMATS)}")
         nodata = None if cfg.meta is None else cfg.meta.nodata
         settings = replace(cfg, src_nodata_fallback=nodata)
         return self.inner.read(settings, canonical(dst_geobox), dst=dst, selection=selection)
@@ -120,7 +134,7 @@ class LatticeDriver(RioDriver):
 
     def open(self, src: Any, ctx: Any) -> Any:
         """A reader of one source."""
-        return CellReader(super().open(src, ctx))
+        return CellReader(super().open(src, ctx), src.uri)
 
 
 def _plain_item(scene: Scene, addresses: Mapping[str, str], sign: Callable[[str], str]) -> Any:

@@ -78,6 +78,8 @@ def _span(text: str, whole: str) -> tuple[datetime | None, datetime | None]:
     match = re.fullmatch(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?", text)
     try:
         if match is None:
+            if "T" not in text.upper():  # fromisoformat reads 20230715 as its first moment
+                raise ValueError(f"{text!r} is no year, month, day or moment")
             moment = datetime.fromisoformat(text)
             moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
             return moment, moment

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xglof._version import __version__
-from xglof.bands import resolve
+from xglof.bands import MODALITIES, SAR_BANDS, resolve
 from xglof.cube.flags import flag_attrs
 from xglof.engine.graph import segment_graph
 from xglof.engine.job import Augmentation, Job
@@ -26,6 +26,9 @@ BLOCK = 2016
 _BATCH = {"cpu": 4, "cuda": 32}
 _MOST_OVERLAP = 0.9
 _UNOBSERVED = 255
+#: How far, up or down, a cube's pixel may be from the size that a model was made for.
+_RESOLUTION_FACTOR = 1.25
+_METRES_A_DEGREE = 111_320.0
 
 
 def segment(
@@ -75,16 +78,17 @@ def segment(
     Raises
     ------
     CubeError
-        If the cube has no CRS, no band of a required modality or part of one, a rotated grid, or another
-        axis order than y, x.
+        If the cube has no CRS, no band of a required modality or part of one, a rotated grid, another axis
+        order than y, x, pixels of another size than the model was made for, or ``flags`` that are no bits.
     ModelError
-        If the model is unknown, or an argument is out of its range.
+        If the model is unknown, its weights are absent or damaged, or an argument is out of its range.
 
     Notes
     -----
     The same bits come out for any chunking, worker count and sub-area (one window away from the edge) under
     one numerics key, which is written to ``attrs["numerics"]``. A task holds one block of one time step with
-    a margin of a window: at 2016 px and 15 bands about 0.4 GB of input, 0.2 GB of logits and the network.
+    a margin of a window: at 2016 px, 15 bands and half overlap 1.2 GB at its peak, and the network's own.
+    Blocks smaller than the window cost more tasks, for each reads all blocks that its windows touch.
 
     Examples
     --------
@@ -104,17 +108,20 @@ def segment(
     """
     spec = get_spec(model) if isinstance(model, str) else model
     _check_arguments(overlap, batch_size, threshold, tta)
-    cube = cube.rename(resolve(cube.data_vars))
+    names = resolve(cube.data_vars)
+    cube = cube.rename({met: name for met, name in names.items() if name not in cube.coords})
     dims = _spatial_dims(cube)
-    if south_up := _is_south_up(cube):
-        cube = cube.isel({dims[0]: slice(None, None, -1)})
+    turned = _turned(cube, dims)
+    cube = cube.isel(turned)
+    _check_resolution(cube, spec)
     inputs = _inputs(cube, spec, dims)
     job = _job(cube, spec, overlap, tta, batch_size, device)
     blocks = _block_chunks(job, chunks)
+    if spec.weights is not None:
+        spec.weights.check()
     variables = {name: _aligned(array, dims, blocks) for name, array in inputs.items()}
     stacked = segment_graph(job, variables)
-    seg = _dataset(cube, stacked, variables.get("flags"), dims, job, threshold)
-    return seg.isel({dims[0]: slice(None, None, -1)}) if south_up else seg
+    return _dataset(cube, stacked, variables.get("flags"), dims, job, threshold).isel(turned)
 
 
 def _check_arguments(overlap: float, batch_size: int | None, threshold: float, tta: object) -> None:
@@ -145,17 +152,25 @@ def _geobox(cube: xr.Dataset) -> Any:
 def _spatial_dims(cube: xr.Dataset) -> tuple[str, str]:
     _geobox(cube)
     y, x = cube.odc.spatial_dims
-    for name, array in cube.data_vars.items():
-        if {y, x} <= set(array.dims) and array.dims not in ((y, x), ("time", y, x)):
-            raise CubeError(
-                f"variable {name!r} has dims {array.dims}, expected {('time', y, x)} or {(y, x)}; "
-                f"transpose the cube with cube.transpose('time', {y!r}, {x!r})"
-            )
     return str(y), str(x)
 
 
-def _is_south_up(cube: xr.Dataset) -> bool:
-    return bool(_geobox(cube).affine.e > 0)
+def _turned(cube: xr.Dataset, dims: tuple[str, str]) -> dict[str, slice]:
+    """The dims to reverse, now and in the result, for rows that run south and columns that run east."""
+    affine = _geobox(cube).affine
+    wrong = (affine.e > 0, affine.a < 0)
+    return {dim: slice(None, None, -1) for dim, turn in zip(dims, wrong, strict=True) if turn}
+
+
+def _check_resolution(cube: xr.Dataset, spec: ModelSpec) -> None:
+    geobox = _geobox(cube)
+    metres = abs(geobox.affine.e) * (_METRES_A_DEGREE if geobox.crs.geographic else 1)
+    wanted = spec.resolution
+    if wanted is not None and not wanted / _RESOLUTION_FACTOR <= metres <= wanted * _RESOLUTION_FACTOR:
+        raise CubeError(
+            f"the cube has pixels of {metres:.3g} m and model {spec.name!r} was made for {wanted:g} m; open "
+            "the cube at that resolution, or pass dataclasses.replace(spec, resolution=None) to try it"
+        )
 
 
 def _inputs(cube: xr.Dataset, spec: ModelSpec, dims: tuple[str, str]) -> dict[str, xr.DataArray]:
@@ -172,7 +187,9 @@ def _inputs(cube: xr.Dataset, spec: ModelSpec, dims: tuple[str, str]) -> dict[st
                 f"{', '.join(map(str, cube.data_vars))}; load the modality with open_cube(..., "
                 f"modalities=({source.modality!r}, ...))"
             )
-        found |= {name: cube[name] for name in source.bands}
+        nodata = {band.name: band.nodata for band in MODALITIES[source.modality].bands}
+        _check_decibels(cube, source.bands)
+        found |= {name: _with_own_nodata(cube[name], nodata[name]) for name in source.bands}
         sensors += source.has_time
         if source.has_time and "time" in cube.dims and "time" not in cube[source.bands[0]].dims:
             raise CubeError(f"{source.modality} has no time in a cube that has one; give it the dim 'time'")
@@ -182,8 +199,44 @@ def _inputs(cube: xr.Dataset, spec: ModelSpec, dims: tuple[str, str]) -> dict[st
             f"model {spec.name!r} needs {wanted}, and the cube has neither; a DEM observes nothing"
         )
     if "flags" in cube:
-        found["flags"] = cube["flags"]
+        found["flags"] = _flags(cube["flags"])
+    for name, array in found.items():
+        if array.dims not in (dims, ("time", *dims)):
+            raise CubeError(
+                f"variable {name!r} has dims {array.dims}, expected {('time', *dims)} or {dims}; "
+                f"transpose the cube with cube.transpose('time', {dims[0]!r}, {dims[1]!r})"
+            )
     return found
+
+
+def _check_decibels(cube: xr.Dataset, names: tuple[str, ...]) -> None:
+    """Refuse backscatter that says it is something else than decibels: linear power would pass for land."""
+    for name in names:
+        stated = cube[name].attrs.get("units", "dB")
+        if name in SAR_BANDS and stated != "dB":
+            raise CubeError(
+                f"{name} has units {stated!r}, expected 'dB'; take 10 * log10 of linear power and set "
+                f"cube[{name!r}].attrs['units'] = 'dB', or load it with xglof.open_cube"
+            )
+
+
+def _flags(flags: xr.DataArray) -> xr.DataArray:
+    """The cube's flags as uint16, where they are whole numbers with this package's meanings."""
+    ours = flag_attrs()["flag_meanings"]
+    if flags.dtype.kind not in "ui" or flags.attrs.get("flag_meanings", ours) != ours:
+        raise CubeError(
+            f"flags is {flags.dtype} with the meanings {flags.attrs.get('flag_meanings', '(none)')!r}; "
+            "expected uint16 bits of xglof.cube.flags.Flag: drop the variable or rename it"
+        )
+    return flags.astype("uint16")
+
+
+def _with_own_nodata(array: xr.DataArray, nodata: float) -> xr.DataArray:
+    """A band whose fill, where its attributes state another one, is the nodata of :mod:`xglof.bands`."""
+    stated = array.attrs.get("nodata", array.attrs.get("_FillValue"))
+    if stated is None or stated == nodata or np.isnan(stated):  # NaN is never data
+        return array
+    return array.where(array != stated, nodata)
 
 
 def _job(
@@ -204,8 +257,17 @@ def _job(
         x=Axis(width, pixel_index(affine.c, affine.a), spec.window, stride),
         batch=batch_size or _BATCH[device.partition(":")[0]],
         device=device,
+        platform=_platform(device),
         tta=tta,
     )
+
+
+def _platform(device: str) -> str:
+    import torch
+
+    cpu = f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    model = cpu if device == "cpu" else torch.cuda.get_device_name(device)
+    return f"{model}; torch {torch.__version__}"
 
 
 def _resolve_device(device: str) -> str:
@@ -227,8 +289,10 @@ def _resolve_device(device: str) -> str:
 def _block_chunks(job: Job, chunks: int | tuple[int, int] | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Sizes of the blocks along y and x, cut at multiples of the block on the absolute lattice."""
     sides = (BLOCK, BLOCK) if chunks is None else (chunks, chunks) if isinstance(chunks, int) else chunks
-    if min(sides) < 1:
-        raise ModelError(f"chunks is {chunks!r}; give a number of pixels above 0")
+    if not (
+        isinstance(sides, tuple) and len(sides) == 2 and all(isinstance(s, int) and s > 0 for s in sides)
+    ):
+        raise ModelError(f"chunks is {chunks!r}; give a number of pixels above 0, or (rows, columns)")
     cut = []
     for axis, side in zip((job.y, job.x), sides, strict=True):
         edges = [edge - axis.first for edge in range(axis.first // side * side, axis.first + axis.size, side)]
@@ -241,9 +305,10 @@ def _aligned(
     array: xr.DataArray, dims: tuple[str, str], blocks: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> da.Array:
     chunks: dict[str, Any] = dict(zip(dims, blocks, strict=True)) | {"time": 1}
-    sizes = tuple(chunks[str(dim)] for dim in array.dims)
-    data: da.Array = array.data if array.chunks else da.from_array(array.data, chunks=sizes)
-    aligned: da.Array = data.rechunk(sizes)
+    sizes = {dim: chunks[str(dim)] for dim in array.dims}
+    # .chunk() and not .data: a variable of a file opened without Dask stays on disk
+    data: da.Array = (array if array.chunks else array.chunk(sizes)).data
+    aligned: da.Array = data.rechunk(tuple(sizes.values()))
     return aligned
 
 

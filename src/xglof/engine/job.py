@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Literal
 
 from xglof.engine.lattice import Axis
@@ -28,6 +27,8 @@ class Job:
         Windows a forward pass, always filled up.
     device
         ``"cpu"`` or ``"cuda:N"``.
+    platform
+        Model of the device and build of torch.
     tta
         ``"flip"`` averages the logits over the four flips.
     """
@@ -37,10 +38,10 @@ class Job:
     x: Axis
     batch: int
     device: str
+    platform: str
     tta: Augmentation = None
 
     @property
     def numerics(self) -> str:
         """The numerics key: results are equal to the bit only under one key (design note, rule 3)."""
-        kind = self.device.partition(":")[0]
-        return f"{kind}; torch {version('torch')}; float32; batch {self.batch}; threads 1; tta {self.tta}"
+        return f"{self.platform}; float32; batch {self.batch}; threads 1; tta {self.tta}"

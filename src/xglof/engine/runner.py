@@ -7,15 +7,17 @@ pixels and the :class:`Job`, so a block can be computed anywhere, again, with th
 from __future__ import annotations
 
 import functools
+import operator
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from scipy.special import expit
 from torch import Tensor, nn
 
@@ -39,6 +41,7 @@ _FLIPS: dict[Augmentation, tuple[tuple[int, ...], ...]] = {
 }
 _USED = {"S2L2A": Flag.s2_used, "S1RTC": Flag.s1_used, "S1GRD": Flag.s1_used}
 _DEVICE_LOCKS: dict[str, threading.Lock] = {}
+_DEFAULT_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +125,18 @@ def _stage(
     device: str,
 ) -> _Staged:
     """Copy a modality to the device, standardise it there and lay its windows out."""
-    down, across = (torch.from_numpy(numbers).to(device) for numbers in index)
-    values, observed = (
-        plane.index_select(-2, down).index_select(-1, across) for plane in standardise(source, arrays, device)
-    )
-    return _Staged(source, values, observed)
+    values, observed = standardise(source, arrays, device)
+    return _Staged(source, _lay_out(values, index), _lay_out(observed, index))
+
+
+def _lay_out(plane: Tensor, index: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> Tensor:
+    """The pixels at ``index``: a view inside the raster, a copy where edges are reflected."""
+    for axis, numbers in zip((-2, -1), index, strict=True):
+        if np.all(np.diff(numbers) == 1):
+            plane = plane.narrow(axis, int(numbers[0]), len(numbers))
+        else:
+            plane = plane.index_select(axis, torch.from_numpy(numbers).to(plane.device))
+    return plane
 
 
 def standardise(
@@ -150,16 +160,18 @@ def standardise(
     observed : torch.Tensor
         ``(time, y, x)`` bool: every band has data.
     """
-    nodata = [band.nodata for band in MODALITIES[source.modality].bands if band.name in source.bands]
-    raw = np.stack([arrays[name].astype(np.float32, copy=False) for name in source.bands], axis=-3)
-    values = torch.from_numpy(raw if raw.ndim == 4 else raw[np.newaxis]).to(device)
-
-    def column(numbers: Sequence[float]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.float32, device=device)[:, None, None]
-
-    good = torch.isfinite(values) & (values != column(nodata))  # a NaN nodata differs from everything
-    values = (torch.where(good, values, column(source.fill)) - column(source.mean)) / column(source.std)
-    return values, good.all(dim=1)
+    nodata = {band.name: band.nodata for band in MODALITIES[source.modality].bands}
+    shape = np.broadcast_shapes(*(arrays[name].shape for name in source.bands))
+    times, height, width = shape if len(shape) == 3 else (1, *shape)
+    values = torch.empty((times, len(source.bands), height, width), dtype=torch.float32, device=device)
+    observed = torch.ones((times, height, width), dtype=torch.bool, device=device)
+    for number, name in enumerate(source.bands):  # one band at a time: no second copy of them all
+        plane = torch.from_numpy(arrays[name].astype(np.float32, copy=False)).to(device)
+        good = torch.isfinite(plane) & (plane != nodata[name])  # a NaN nodata differs from everything
+        filled = torch.where(good, plane, source.fill[number])
+        values[:, number] = (filled - source.mean[number]) / source.std[number]
+        observed &= good
+    return values, observed
 
 
 def observed_pixels(
@@ -187,7 +199,7 @@ def observed_pixels(
         if not source.optional:
             observed = observed & mask
     if flags is not None:
-        forbidden = np.uint16(sum(Flag[name] for name in spec.unobserved_when))
+        forbidden = np.uint16(functools.reduce(operator.or_, (Flag[n] for n in spec.unobserved_when), 0))
         clear = torch.from_numpy((flags.astype(np.uint16) & forbidden) == 0)
         observed = observed & clear.to(observed.device)
     return observed
@@ -218,8 +230,10 @@ def _choose_inputs(job: Job, staged: list[_Staged], observed: Tensor) -> Chosen:
 def _per_window(job: Job, mask: Tensor) -> Tensor:
     """Number of true pixels in each window, (T, rows, columns) int64 on the host."""
     side = job.spec.window
-    windows = mask.unfold(-2, side, job.y.stride).unfold(-2, side, job.x.stride)
-    return windows.sum(dim=(-2, -1)).cpu()
+    # from running sums: a sum over unfolded windows copies every pixel once a window
+    totals = F.pad(mask.cumsum(-1).cumsum(-2), (1, 0, 1, 0))
+    rows = totals[..., side :: job.y.stride, :] - totals[..., : -side : job.y.stride, :]
+    return (rows[..., side :: job.x.stride] - rows[..., : -side : job.x.stride]).cpu()
 
 
 def _run_windows(job: Job, staged: list[_Staged], chosen: Chosen) -> dict[Window, Tensor]:
@@ -370,6 +384,16 @@ def _one_thread_pool(process: int) -> ThreadPoolExecutor:
     The number of threads inside an operation changes its bits; the number of operations side by side does
     not. So every batch on a CPU runs on one thread, and as many batches run as there are cores.
     """
-    return ThreadPoolExecutor(
-        len(os.sched_getaffinity(0)), "xglof-forward", initializer=torch.set_num_threads, initargs=(1,)
-    )
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), "xglof-forward", initializer=_work_on_one_thread)
+
+
+def _work_on_one_thread() -> None:
+    """Give this thread one core of torch's, and leave what torch gives to other threads as it was."""
+    # set_num_threads sets this thread's number and the one that new threads begin with; another thread sets
+    # the latter back. Asked for its number first, a thread does not take the default again later.
+    with _DEFAULT_LOCK:
+        default = torch.get_num_threads()
+        torch.set_num_threads(1)
+        restore = threading.Thread(target=torch.set_num_threads, args=(default,))
+        restore.start()
+        restore.join()

@@ -141,7 +141,6 @@ def _areas(
     width, height, area = pixel_metres(grid, found.x, found.y)
     outside = xr.DataArray(_pixels_outside(found.geometry, grid), dims="lake")
     places = {"longitude": found.longitude, "latitude": found.latitude, "x": found.x, "y": found.y}
-    places = {"longitude": found.longitude, "latitude": found.latitude, "x": found.x, "y": found.y}
     coords: dict[str, Any] = {"lake": found.ids, **{name: ("lake", v) for name, v in places.items()}}
     of = {name: counts.sel(quantity=name, drop=True).assign_coords(coords) for name in QUANTITIES}
     pixel, upright, level = (xr.DataArray(v, dims="lake") for v in (area, height, width))

@@ -64,3 +64,13 @@ def largest_drop(series: xr.Dataset) -> Drop | None:
                 clearest = loss / error
                 best = Drop(str(name), int(seen[place - 1]), int(seen[place]), loss / before)
     return best
+
+
+def drop_sentence(series: xr.Dataset, drop: Drop) -> str:
+    """A drop in words: the lake, its area (km²) and the date on either side, the share lost."""
+    ends = (drop.before, drop.after)
+    areas = [float(series["area"].sel(lake=drop.lake).isel(time=index)) / 1e6 for index in ends]
+    days = [np.datetime_as_string(series["time"].to_numpy()[index], unit="D") for index in ends]
+    return (
+        f"{drop.lake}: {areas[0]:.3f} km² on {days[0]}, {areas[1]:.3f} km² on {days[1]} (-{drop.share:.0%})"
+    )

@@ -42,6 +42,7 @@ WATER_INDEX = ModelSpec(
         ModelInput("S1RTC", mean=(0, 0), std=(1, 1), fill=(0, 0), optional=True),
         ModelInput("DEM", mean=(0,), std=(1,), optional=True),
     ),
+    resolution=10,  # of its slopes
     licence="Apache-2.0",
     caveat="thresholds on water indices: confuses lakes with shadow and wet snow, misses ice-covered lakes",
     summary="NDWI and MNDWI with SAR and slope, no weights",

@@ -88,11 +88,13 @@ class ModelSpec:
     inputs
         The modalities in the order in which the network is given them.
     kwargs
-        Keyword arguments of the factory, as a mapping or as pairs.
+        Keyword arguments of the factory, as a mapping or as pairs; the values can be hashed, and lists become
+        tuples.
     window
         Side of the square that the network sees, pixels; a multiple of ``multiple_of``.
     resolution
-        Pixel size that the model was made for, metres; ``None`` where any will do.
+        Pixel size that the model was made for, metres; a cube that is a quarter off is refused. ``None``
+        where any will do.
     classes
         Names of the ``K`` channels; one of them is ``"lake"``.
     activation
@@ -144,6 +146,16 @@ class ModelSpec:
             raise ModelError(f"classes {self.classes} of model {self.name!r} hold no 'lake'")
         if self.activation not in ("sigmoid", "softmax", "identity"):
             raise ModelError(f"activation {self.activation!r} is none of sigmoid, softmax, identity")
+        names = [name for source in self.inputs for name in source.bands]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ModelError(f"model {self.name!r} takes {', '.join(twice)} twice; a variable is one input's")
+        try:
+            hash(self.kwargs)
+        except TypeError as error:
+            raise ModelError(
+                f"kwargs {dict(self.kwargs)} of model {self.name!r} can't be hashed ({error}); pass numbers, "
+                "texts and tuples of them, and build dicts in the factory"
+            ) from error
         if unknown := [name for name in self.unobserved_when if name not in Flag.__members__]:
             raise ModelError(f"no such flag: {', '.join(unknown)}; there are {', '.join(Flag.__members__)}")
 

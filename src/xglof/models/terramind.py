@@ -13,8 +13,10 @@ _MODALITIES = ("S2L2A", "S1RTC", "DEM")
 _DEM_STD_M = 951.272
 _PIXEL_M = 10.0
 _STEM = 32
-#: What the stem sees of each modality: the bands of the sensors, and two slopes.
-_PLANES = {"S2L2A": 12, "S1RTC": 2, "DEM": 2}
+#: What the stem sees of each modality: the bands of the sensors; two slopes and how level the ground is.
+_PLANES = {"S2L2A": 12, "S1RTC": 2, "DEM": 3}
+#: Slope at which ground is level by 1/e, rise over run.
+_LEVEL = 0.05
 
 
 def tiny_demo(*, decoder_channels: int = 32, features: int = 16) -> nn.Module:
@@ -72,7 +74,7 @@ class TinyDemo(nn.Module):
         planes = []
         for name in _MODALITIES:
             if name in given:
-                planes.append(_slopes(given[name]) if name == "DEM" else given[name])
+                planes.append(_relief(given[name]) if name == "DEM" else given[name])
             else:
                 planes.append(like.new_zeros(like.shape[0], _PLANES[name], *like.shape[2:]))
             planes.append(torch.full_like(like, float(name in given)))
@@ -85,9 +87,15 @@ def _conv(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _slopes(dem: Tensor) -> Tensor:
-    """Rise over run along x and y, (B, 2, H, W), at most 2, from standardised elevation (no level)."""
+def _relief(dem: Tensor) -> Tensor:
+    """Slopes along x and y (rise over run, at most 2) and levelness from 0 to 1, (B, 3, H, W).
+
+    From standardised elevation (B, 1, H, W), whose own height drops out. A frozen lake looks like its snowy
+    shores from above; that it lies level tells it apart.
+    """
     padded = F.pad(dem * _DEM_STD_M, (1, 1, 1, 1), mode="replicate")
     across = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
     down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
-    return (torch.cat([across, down], dim=1) / (2 * _PIXEL_M)).clamp(-2, 2)
+    slopes = torch.cat([across, down], dim=1) / (2 * _PIXEL_M)
+    level = torch.exp(-(slopes**2).sum(dim=1, keepdim=True) / _LEVEL**2)
+    return torch.cat([slopes.clamp(-2, 2), level], dim=1)

@@ -26,6 +26,8 @@ _MAX_PX = 1200  # of a drawn raster's longer side
 _BRIGHTEST = 0.3  # reflectance drawn white: snow saturates, rock and water do not
 _GAMMA = 1.4
 _NODATA_GREY = 0.87
+_TRUE_COLOUR = ("B04", "B03", "B02")
+_RADAR_DB = (-25.0, 0.0)  # of VV, drawn black and white: water lies below -15, rock and firn above -12
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,10 @@ def true_colour(cube_step: xr.Dataset, ax: Any = None) -> Any:
         A band or the CRS is missing, a rotated grid, or more than one date.
     """
     cube_step = cube_step.rename(resolve(cube_step.variables))
-    missing = [name for name in ("B04", "B03", "B02") if name not in cube_step]
+    missing = [name for name in _TRUE_COLOUR if name not in cube_step]
     if missing:
         raise CubeError(f"true colour needs B04, B03 and B02; missing: {', '.join(missing)}")
-    bands = [thinned(cube_step[name]) for name in ("B04", "B03", "B02")]
+    bands = [thinned(cube_step[name]) for name in _TRUE_COLOUR]
     raw = np.stack([band.to_numpy() for band in bands], axis=-1)
     light = np.clip(raw / 10_000 / _BRIGHTEST, 0, 1) ** (1 / _GAMMA)
     light[(raw == 0).any(axis=-1)] = _NODATA_GREY
@@ -78,7 +80,7 @@ def map_lakes(
     time: Any = None,
     ax: Any = None,
 ) -> Any:
-    """Axes with the lakes of one date over true colour.
+    """Axes with the lakes of one date over true colour, else over radar in grey, else over plain grey.
 
     Parameters
     ----------
@@ -100,10 +102,11 @@ def map_lakes(
     Raises
     ------
     CubeError
-        As :func:`true_colour`; no such date; polygons without CRS.
+        No such date; polygons or cube without CRS, or on a rotated grid.
     """
     step = at_date(cube, time)
-    ax = true_colour(step, ax)
+    step = step.rename(resolve(step.variables))
+    ax = _ground(step, ax)
     if seg is not None:
         _hatch(lake_layer(at_date(seg, time)), ax)
     date = step["time"].to_numpy() if "time" in step.coords else None
@@ -111,6 +114,37 @@ def map_lakes(
     if truth is not None:
         _outline(ax, truth, step, date, color=TRUTH_COLOUR, linestyle=TRUTH_DASHES, width=1.3)
     return ax
+
+
+def ground_note(cube: xr.Dataset) -> str:
+    """What a map's title adds on the ground under the outlines: nothing where it is in true colour."""
+    held = cube.rename(resolve(cube.variables)).variables
+    if all(name in held for name in _TRUE_COLOUR):
+        return ""
+    return ", over radar (VV)" if "vv" in held else ", no picture of the ground"
+
+
+def _ground(step: xr.Dataset, ax: Any) -> Any:
+    """Axes with one date in the best picture that a cube (names resolved) has of the ground."""
+    if all(name in step for name in _TRUE_COLOUR):
+        return true_colour(step, ax)
+    if "vv" in step:
+        layer = thinned(step["vv"])
+        decibels = layer.to_numpy()
+        grey = (decibels - _RADAR_DB[0]) / (_RADAR_DB[1] - _RADAR_DB[0])
+        grey = np.where(np.isnan(decibels), _NODATA_GREY, grey)
+    else:
+        layer = thinned(_any_layer(step))
+        grey = np.full(layer.shape, _NODATA_GREY)
+    return drawn(grey, layer.odc.geobox, ax, cmap="gray", vmin=0, vmax=1)
+
+
+def _any_layer(step: xr.Dataset) -> xr.DataArray:
+    """A variable of a dataset that has a grid."""
+    for variable in step.data_vars.values():
+        if variable.odc.spatial_dims is not None:
+            return variable
+    raise CubeError(f"no variable with a grid among {sorted(map(str, step.data_vars))}; expected a cube")
 
 
 def new_axes(ax: Any, size: tuple[float, float]) -> Any:
@@ -235,8 +269,7 @@ def _outline(
         raise CubeError("the GeoDataFrame of lakes has no CRS; set the one its numbers are in with set_crs()")
     if date is not None and "time" in lakes and lakes["time"].notna().any():
         lakes = lakes[lakes["time"] == date]
-    layer = next(v for v in step.data_vars.values() if v.odc.spatial_dims is not None)
-    grid = layer.odc.geobox
+    grid = _any_layer(step).odc.geobox
     polygons = shapely.get_parts(lakes.geometry.to_crs(grid.crs.wkt).to_numpy())
     rings = [shapely.get_coordinates(ring) * frame_of(grid).scale for ring in shapely.get_rings(polygons)]
     halo = casing(width + 1.2) if linestyle == "solid" else []

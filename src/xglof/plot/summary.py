@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xglof.cube.flags import Flag
-from xglof.lakes.events import Drop, largest_drop
+from xglof.lakes.events import Drop, drop_sentence, largest_drop
 from xglof.plot.maps import (
     MODEL_COLOUR,
     TRUTH_COLOUR,
@@ -19,6 +19,7 @@ from xglof.plot.maps import (
     day,
     drawn,
     frame_of,
+    ground_note,
     map_lakes,
     thinned,
 )
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     import geopandas
 
 # places in the figure, from 0 to 1: a layout engine leaves other gaps for every shape of map
-_MAPS = ((0.045, 0.485, 0.27, 0.42), (0.365, 0.485, 0.27, 0.42), (0.675, 0.485, 0.27, 0.42))
-_SERIES = (0.045, 0.085, 0.83, 0.32)
+_MAPS = ((0.055, 0.485, 0.265, 0.42), (0.37, 0.485, 0.265, 0.42), (0.68, 0.485, 0.265, 0.42))
+_SERIES = (0.055, 0.085, 0.82, 0.32)
 _PER_STEP = 0.15  # how much clearer a date must be to be shown instead of the one nearer to the drop
 _HIDES_GROUND = Flag.s2_nodata | Flag.cloud | Flag.cloud_shadow | Flag.snow
 
@@ -50,7 +51,8 @@ def overview(
     Parameters
     ----------
     cube, seg
-        Cube with optical bands, and its segmentation with ``lake`` and ``lake_probability``.
+        Cube, drawn in true colour or else by its radar, and its segmentation with ``lake`` and
+        ``lake_probability``.
     lakes, ts
         What :func:`xglof.lakes.find_lakes` and :func:`xglof.lakes.lake_area` made of ``seg``.
     truth_lakes
@@ -81,7 +83,8 @@ def overview(
     panels = [figure.add_axes(rectangle) for rectangle in _MAPS]
     for when, date, ax in zip(("before", "after"), dates, panels[:2], strict=True):
         map_lakes(cube, lakes, truth_lakes, seg, date, ax)
-        ax.set_title(f"{day(date)}{f', {when} the clearest drop' if drop else ''}", fontsize=12, loc="left")
+        note = f", {when} the clearest drop" if drop else ""
+        ax.set_title(f"{day(date)}{note}{ground_note(cube)}", fontsize=12, loc="left")
         _name_lake(ax, ts, emphasised, cube.odc.geobox)
     _draw_probability(seg, dates[1], panels[2])
     for ax in panels:
@@ -93,7 +96,7 @@ def overview(
     for date in dates:
         ax.axvline(float(days_of(date)), color="0.7", lw=1, zorder=0)
     if drop:
-        ax.set_title(_sentence(ts, drop), fontsize=12, loc="left")
+        ax.set_title(drop_sentence(ts, drop), fontsize=12, loc="left")
     _head(figure, title, caveat, with_truth=truth_lakes is not None)
     if path is not None:
         figure.savefig(path, dpi=100, format="png")
@@ -184,22 +187,13 @@ def _draw_probability(seg: xr.Dataset, date: Any, ax: Any) -> None:
     ax.set_title(f"{day(date)}, probability", fontsize=12, loc="left")
 
 
-def _sentence(ts: xr.Dataset, drop: Drop) -> str:
-    area = ts["area"].sel(lake=drop.lake).to_numpy() / 1e6
-    dates = [day(ts["time"].to_numpy()[index]) for index in (drop.before, drop.after)]
-    return (
-        f"{drop.lake}: {area[drop.before]:.3f} km² on {dates[0]}, {area[drop.after]:.3f} km² on {dates[1]} "
-        f"(-{drop.share:.0%})"
-    )
-
-
 def _head(figure: Any, title: str, caveat: str, *, with_truth: bool) -> None:
     """Title and caveat at the left, the key of lines and markers below the figure."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     figure.suptitle(
-        "\n".join(filter(None, (title, caveat))), x=0.045, y=0.985, ha="left", va="top", fontsize=15
+        "\n".join(filter(None, (title, caveat))), x=_MAPS[0][0], y=0.985, ha="left", va="top", fontsize=15
     )
     grey: dict[str, Any] = {"color": "0.3", "ls": "none", "marker": "o"}
     key: list[Any] = [

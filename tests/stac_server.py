@@ -10,6 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pystac
+
+from xglof.cube.providers import EARTH_SEARCH
+
 _GEOJSON = "application/geo+json"
 _CONFORMANCE = [
     "https://api.stacspec.org/v1.0.0/core",
@@ -101,3 +105,26 @@ def serve(root: Path) -> Iterator[tuple[str, type[_Handler]]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def as_earth_search(item: pystac.Item, files: str, *, applied: bool) -> dict[str, Any]:
+    """A Sentinel-2 item as Earth Search spells it, its bands at ``files/B02.tif`` and so on."""
+    document = item.to_dict(include_self_link=False, transform_hrefs=False)
+    product = EARTH_SEARCH.products[0]
+    document["assets"] = {
+        asset: {
+            "href": f"{files}/{band}.tif",
+            "raster:bands": [{"data_type": "uint16", "scale": 0.0001, "offset": -0.1}],  # not to be trusted
+        }
+        for band, asset in product.assets.items()
+    }
+    document["properties"]["proj:code"] = "EPSG:32645"
+    document["properties"]["earthsearch:boa_offset_applied"] = applied
+    return document | {"links": []}
+
+
+def dem_document(item: pystac.Item, href: str) -> dict[str, Any]:
+    """An item of the DEM with its file at an address."""
+    document = item.to_dict(include_self_link=False, transform_hrefs=False)
+    document["assets"]["data"]["href"] = href
+    return document | {"links": []}
