@@ -77,6 +77,7 @@ def survey(simulated: Path) -> list[object]:
         (["--aoi", "10,10,10.1,10.1"], "outside the area of interest"),
         (["--aoi", "86.48,28.28,86.49"], "neither west,south,east,north in degrees nor a GeoJSON file"),
         (["--aoi", "no-such.geojson"], "neither west,south,east,north in degrees nor a GeoJSON file"),
+        (["--aoi", '{"type": "Point"}' * 20], "neither west,south,east,north in degrees nor a GeoJSON file"),
         (["--aoi", "86.49,28.28,86.48,28.29"], "reversed"),
         (["--time", "2010"], "no usable S2L2A item in 2010-01-01"),
         (["--time", "2022-09/2022-07"], "is reversed"),

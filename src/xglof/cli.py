@@ -24,6 +24,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+#: A first run on real data, as the README has it.
+_REAL_LAKE = (
+    "xglof segment --catalog earth-search --aoi 86.90,27.88,86.96,27.92 --time 2023-09/2023-11 "
+    "--modalities S2L2A,DEM --model water-index --out imja"
+)
+
 Catalog = Annotated[
     str, typer.Option(help="earth-search, planetary-computer, the URL of a STAC API, or a catalogue's path.")
 ]
@@ -63,16 +69,13 @@ def demo(
     overwrite: Overwrite = False,
 ) -> None:
     """Map the lakes of a simulated valley and score them against the truth."""
-    with open_console().status("starting"):  # brings torch, which takes its time
-        from xglof.demo import run_demo
+    from xglof.demo import run_demo
 
     run_demo(out, model=model, seed=seed, side_px=side, overwrite=overwrite)
+    open_console().print(f"Next, a real lake: {_REAL_LAKE}", soft_wrap=True)
 
 
-@app.command(
-    epilog="Example: xglof segment --catalog earth-search --aoi 86.90,27.88,86.96,27.92 "
-    "--time 2023-09/2023-11 --modalities S2L2A,DEM --model water-index --out imja"
-)
+@app.command(epilog=f"Example: {_REAL_LAKE}")
 def segment(
     out: Annotated[Path, typer.Option(help="Folder to make.")],
     catalog: Catalog,
@@ -92,8 +95,7 @@ def segment(
     overwrite: Overwrite = False,
 ) -> None:
     """Map the lakes of an area through time, from an archive or a catalogue on disk."""
-    with open_console().status("starting"):
-        from xglof.survey import Request, run_survey
+    from xglof.survey import Request, run_survey
 
     request = Request(
         aoi=aoi,

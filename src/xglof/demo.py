@@ -15,9 +15,9 @@ from rich.table import Table
 from xglof.cube import open_cube
 from xglof.engine.apply import segment
 from xglof.evaluate import score
-from xglof.lakes.events import drop_sentence, largest_drop
+from xglof.lakes.events import day, drop_sentence, largest_drop
 from xglof.mapping import Mapped, map_to_files, ready_spec
-from xglof.models.registry import DEMO_TRAINING_SEEDS, WATER_INDEX
+from xglof.models.registry import DEMO_TRAINING_SEEDS, TINY_DEMO, WATER_INDEX
 from xglof.models.spec import ModelSpec
 from xglof.outputs import new_folder, write_summary
 from xglof.progress import TaskProgress, open_console
@@ -26,24 +26,16 @@ from xglof.simulate import read_truth, valley, write_catalog
 if TYPE_CHECKING:
     import geopandas
 
-#: Side of the demo's valley, pixels of 10 m.
-SIDE_PX = 448
-
 #: By model, the scores of every date and the pooled ones, in memory.
 Scores = dict[str, tuple[xr.Dataset, xr.Dataset]]
-
-_NEXT = (
-    "xglof segment --catalog earth-search --aoi 86.90,27.88,86.96,27.92 --time 2023-09/2023-11 "
-    "--modalities S2L2A,DEM --model water-index --out imja"
-)
 
 
 def run_demo(
     out: str | Path,
     *,
     model: str,
-    seed: int = 7,
-    side_px: int = SIDE_PX,
+    seed: int,
+    side_px: int,
     overwrite: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -160,9 +152,8 @@ def _table(mapped: Mapped, true_lakes: geopandas.GeoDataFrame, scores: Scores, s
     observed = mapped.observed.values
     for step, date in enumerate(mapped.seg["time"].values):
         ious = [_share(by_date["iou"].values[step]) for by_date, _ in scores.values()]
-        day = str(np.datetime_as_string(date, unit="D"))
         areas = f"{mapped_km2[step]:.3f}", f"{true_km2.get(date, np.nan):.3f}"
-        table.add_row(day, f"{observed[step]:.0%}", *areas, *ious)
+        table.add_row(day(date), f"{observed[step]:.0%}", *areas, *ious)
     table.add_section()
     pooled = [_share(float(total["iou"])) for _, total in scores.values()]
     table.add_row("all dates", f"{observed.mean():.0%}", "", "", *pooled)
@@ -178,9 +169,9 @@ def _print_notes(console: Console, areas: xr.Dataset, summary: dict[str, Any], o
     drop = largest_drop(areas)
     console.print(f"Clearest drop, {drop_sentence(areas, drop)}." if drop else "No lake drained for good.")
     if not summary["held_out"]:
-        console.print(f"Seed {summary['seed']} was trained on: its score proves nothing.")
+        seed = summary["seed"]
+        console.print(f"Seed {seed} was trained on: the score of {TINY_DEMO.name} proves nothing here.")
     console.print(f"Caveat of {summary['model']}: {summary['caveat']}.")
     console.print(
         f"{summary['seconds']:.0f} s. Written to {out}; look at {out / 'overview.png'}", soft_wrap=True
     )
-    console.print(f"Next, a real lake: {_NEXT}", soft_wrap=True)

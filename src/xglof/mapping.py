@@ -15,6 +15,7 @@ from rich.console import Console
 from xglof.engine.apply import segment
 from xglof.errors import CatalogError
 from xglof.lakes import find_lakes, lake_area
+from xglof.lakes.layer import UNOBSERVED
 from xglof.models.registry import get_spec
 from xglof.models.spec import ModelSpec
 from xglof.outputs import write_areas, write_lakes, write_zarr
@@ -44,7 +45,7 @@ class Mapped:
     def observed(self) -> xr.DataArray:
         """Share of the pixels of every date that the segmentation observed, in memory."""
         lake = self.seg["lake"]
-        return (lake != 255).mean(lake.dims[-2:]).compute()
+        return (lake != UNOBSERVED).mean(lake.dims[-2:]).compute()
 
 
 def ready_spec(name: str) -> ModelSpec:
@@ -88,7 +89,8 @@ def map_to_files(
     XglofError
         What :func:`xglof.segment` raises, before anything is read.
     """
-    segment(cube, model=model, **options)  # what is wrong with the request shows before anything is read
+    with console.status("starting torch"):  # what is wrong with the request shows before anything is read
+        segment(cube, model=model, **options)
     with TaskProgress("reading the cube", console), _read_errors():
         cube = write_zarr(cube, folder / "cube.zarr")
     with TaskProgress(f"segmenting, {model.name}", console):

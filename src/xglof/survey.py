@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +19,7 @@ from xglof.cube.providers import PROVIDERS
 from xglof.cube.sources import parse_period
 from xglof.engine.apply import segment
 from xglof.errors import CubeError, OutputError
+from xglof.lakes.events import day
 from xglof.mapping import Mapped, map_to_files, ready_spec
 from xglof.models.spec import ModelSpec
 from xglof.outputs import new_folder, write_summary
@@ -113,7 +114,7 @@ def run_survey(
 
 def _area(aoi: str | None) -> object:
     """The bounds that the text gives, or the text as a path."""
-    if aoi is None or Path(aoi).is_file():
+    if aoi is None or os.path.isfile(aoi):  # Path.is_file raises where the text is too long for a name
         return aoi
     try:
         bounds = tuple(float(part) for part in aoi.split(","))
@@ -129,7 +130,7 @@ def _check_request(request: Request, out: Path) -> None:
     if request.searches and request.time is None:
         raise CubeError(f"--time is needed to search {request.catalog}, such as --time 2023-07/2023-09")
     for given in (request.catalog, request.aoi):
-        if given and Path(given).exists() and Path(given).resolve().is_relative_to(out.resolve()):
+        if given and os.path.exists(given) and Path(given).resolve().is_relative_to(out.resolve()):
             raise OutputError(f"--out {out} holds the input {given}; give another folder")
 
 
@@ -163,7 +164,6 @@ def _summary(mapped: Mapped, model: ModelSpec) -> dict[str, Any]:
     total = areas[["area_lower", "area_upper"]].sum("lake") / 1e6
     measured = areas["area"].count("lake").values
     sigma = (areas["area_sigma"] ** 2).sum("lake").values ** 0.5 / 1e6
-    days = np.datetime_as_string(areas["time"].values, unit="D")
     return {
         "catalog": str(mapped.cube.attrs["catalog"]),
         "items_found": int(mapped.cube.attrs["items_found"]),
@@ -177,14 +177,14 @@ def _summary(mapped: Mapped, model: ModelSpec) -> dict[str, Any]:
         "sigma_combined_by": "quadrature over the lakes measured",
         "dates": [
             {
-                "date": str(day),
+                "date": day(date),
                 "observed": round(float(observed[step]), 4),
                 "lakes_measured": int(measured[step]),
                 "area_km2": round(float(total["area_lower"][step]), 6),
                 "sigma_km2": round(float(sigma[step]), 6) if measured[step] else None,
                 "upper_km2": round(float(total["area_upper"][step]), 6),
             }
-            for step, day in enumerate(days)
+            for step, date in enumerate(areas["time"].values)
         ],
     }
 

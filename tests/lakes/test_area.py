@@ -43,8 +43,8 @@ def oracle(values, flags, geometry, buffer_px):
     for t, step in enumerate(values):
         own = {at: label[at] if step[at[1], at[0]] == 1 else -1 for at in centres}
         for x, y in centres:
-            frozen = flags[t, y, x] & (Flag.snow | Flag.ice) and step[y, x] != 1 and core[x, y] >= 0
-            unknown = step[y, x] == 255 or frozen
+            frozen = flags[t, y, x] & (Flag.snow | Flag.ice) and core[x, y] >= 0
+            unknown = step[y, x] == 255 or (frozen and step[y, x] != 1)
             if label[x, y] >= 0:
                 counts[label[x, y], t, :2] += [own[x, y] >= 0, bool(unknown)]
             if core[x, y] >= 0:
@@ -184,6 +184,9 @@ def test_frozen_and_snowed_in_is_unobserved_never_no_lake():
     assert series["area_lower"][0, 1] == 0
     assert series["area_upper"][0, 1] == series["area_upper"][0, 0]
     assert series["area"][0, 2] == 0  # without ice it is gone
+    # a lake that the model sees through its ice is measured, and its ice is still said
+    assert series["frozen_fraction"][1].values.tolist() == [0, 1, 0]
+    assert series["area"][1, 1] == series["area"][1, 0]
     unknown = lake_area(lake_map(values))
     assert unknown["frozen_fraction"].isnull().all()
     assert unknown["area"][0, 1] == 0

@@ -85,6 +85,18 @@ def test_items_say_what_the_real_ones_say(place, items):
     assert raw["properties"]["datetime"] == "2021-04-22T00:00:00Z"
 
 
+def test_a_crs_without_a_code_is_written_as_wkt(tmp_path):
+    local = "+proj=laea +lat_0=28 +lon_0=86.5 +datum=WGS84 +units=m"
+    place = valley(3, shape=(64, 64), crs=local, dates=["2021-07-10"])
+    written = write_catalog(place, tmp_path / "valley")
+    found = pystac.Catalog.from_file(str(written)).get_items(recursive=True)
+    item = next(each for each in found if each.collection_id == "sentinel-2-l2a")
+    assert item.properties["proj:code"] is None
+    assert place.geobox.crs == item.properties["proj:wkt2"]
+    loaded = odc.stac.load([item], bands=["B03"], geobox=place.geobox, dtype="uint16", nodata=0)
+    np.testing.assert_array_equal(loaded.B03[0], render_optical(place, 0).dn[2])
+
+
 def test_odc_stac_gives_back_what_was_rendered(place, items):
     loaded = odc.stac.load(
         items["sentinel-2-l2a"], bands=["B03", "B04"], geobox=place.geobox, dtype="uint16", nodata=0

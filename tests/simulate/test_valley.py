@@ -4,7 +4,6 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
-import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -54,7 +53,7 @@ def test_seeds_differ_in_height_and_place():
 
 def test_truth_lies_on_the_scene_grid(place, truth):
     assert truth.odc.geobox == place.geobox
-    assert truth.rio.crs.to_epsg() == 32645
+    assert truth.odc.geobox.crs.to_epsg() == 32645
     assert truth.time.dtype == np.dtype("datetime64[ns]")
     np.testing.assert_array_equal(truth.lake, truth.lake_number > 0)
     assert truth.lake.dtype == np.uint8
@@ -254,6 +253,8 @@ def test_takes_a_dem_and_dates_of_ones_own():
     assert int(truth.lake[0].sum()) > 20
     rest = place.terrain.bed[place.interior] - ground
     assert (rest == 0).mean() > 0.2  # away from the basins the ground is what was given
+    turned = valley(1, dem=dem.transpose("x", "y"), dates=["2021-07-01", date(2022, 8, 3), "2023-08-01"])
+    np.testing.assert_array_equal(turned.terrain.bed, place.terrain.bed)
 
 
 @pytest.mark.parametrize(
@@ -268,3 +269,16 @@ def test_takes_a_dem_and_dates_of_ones_own():
 def test_refuses_what_it_cannot_build(options, message):
     with pytest.raises(CubeError, match=message):
         valley(0, **({"shape": (64, 64)} | options))
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"seed": -1}, "seed is -1"),
+        ({"crs": "EPSG:nope"}, "expected such as EPSG:32645"),
+        ({"dates": ["summer"]}, "can't be read"),
+    ],
+)
+def test_what_cannot_be_read_is_named(wish, words):
+    with pytest.raises(CubeError, match=words):
+        valley(**{"shape": (64, 64)} | wish)

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
     import pystac
     from odc.geo.geobox import GeoBox
 
-_EXTENSIONS = [
-    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
-]
+#: Schema of each extension by the prefix of its fields.
+_EXTENSIONS = {
+    "proj": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "raster": "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
+    "eo": "https://stac-extensions.github.io/eo/v1.1.0/schema.json",
+    "sar": "https://stac-extensions.github.io/sar/v1.0.0/schema.json",
+    "sat": "https://stac-extensions.github.io/sat/v1.0.0/schema.json",
+    "view": "https://stac-extensions.github.io/view/v1.0.0/schema.json",
+}
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
@@ -104,19 +109,26 @@ def make_item(
 
     grid = min(files, key=lambda file: abs(file.geobox.resolution.x)).geobox
     outline = grid.extent.to_crs("EPSG:4326")
-    epsg = grid.crs.to_epsg() if grid.crs is not None else None
-    code = f"EPSG:{epsg}" if epsg is not None else str(grid.crs)
+    prefixes = {"proj", "raster", *(name.partition(":")[0] for name in properties)}
     item = pystac.Item(
         id=name,
         geometry=outline.json,
         bbox=[float(edge) for edge in outline.boundingbox.bbox],
         datetime=time,
-        properties={"proj:code": code, "proj:epsg": epsg, **properties},
-        stac_extensions=list(_EXTENSIONS),
+        properties={**_projection(grid.crs), **properties},
+        stac_extensions=[schema for prefix, schema in _EXTENSIONS.items() if prefix in prefixes],
     )
     for file in files:
         item.add_asset(file.key, _asset(file))
     return item
+
+
+def _projection(crs: Any) -> dict[str, Any]:
+    """Properties of the projection extension: a code of an authority, or WKT where there is none."""
+    epsg = crs.to_epsg()
+    if epsg is None:
+        return {"proj:code": None, "proj:wkt2": crs.wkt}
+    return {"proj:code": f"EPSG:{epsg}"}
 
 
 def _asset(file: RasterFile) -> pystac.Asset:

@@ -12,7 +12,7 @@ from xglof.errors import CubeError
 from xglof.lakes.footprints import Footprints, footprints
 from xglof.lakes.layer import Float, lake_layer, north_up, pixel_metres
 from xglof.lakes.pixels import QUANTITIES, count_pixels
-from xglof.lakes.polygons import area_sigma, find_lakes
+from xglof.lakes.polygons import area_sigma, check_resolution, find_lakes
 
 if TYPE_CHECKING:
     import geopandas
@@ -97,7 +97,8 @@ def lake_area(
     ----------
     Hanshaw & Bookhagen (2014), The Cryosphere 8, 359-376.
     """
-    _check_numbers(buffer_px, min_observed, resolution_m)
+    _check_numbers(buffer_px, min_observed)
+    check_resolution(resolution_m)
     layer = lake_layer(seg)
     flags = _flags(seg, layer)
     found = footprints(find_lakes(layer) if lakes is None else lakes, layer.odc.geobox.crs)
@@ -111,15 +112,11 @@ def lake_area(
     return series.assign_attrs({**kept, "min_observed": min_observed, "buffer_px": buffer_px})
 
 
-def _check_numbers(buffer_px: int, min_observed: float, resolution_m: float | None) -> None:
+def _check_numbers(buffer_px: int, min_observed: float) -> None:
     if buffer_px != int(buffer_px) or buffer_px < 0:
         raise CubeError(f"buffer_px is {buffer_px}; expected whole pixels, 0 or more")
     if not 0 <= min_observed <= 1:
         raise CubeError(f"min_observed is {min_observed}; expected a share between 0 and 1")
-    if resolution_m is not None and not (np.isfinite(resolution_m) and resolution_m > 0):
-        raise CubeError(
-            f"resolution_m is {resolution_m}; expected metres above 0, or None for the pixel size"
-        )
 
 
 def _flags(seg: xr.Dataset | xr.DataArray, layer: xr.DataArray) -> xr.DataArray | None:

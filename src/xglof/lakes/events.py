@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -23,7 +24,7 @@ class Drop:
     before, after
         Indices along ``time`` of the observations on either side.
     share
-        Part of its area that was lost, up to 1.
+        Part of the area before that no later observation has, up to 1.
     """
 
     lake: str
@@ -67,10 +68,19 @@ def largest_drop(series: xr.Dataset) -> Drop | None:
 
 
 def drop_sentence(series: xr.Dataset, drop: Drop) -> str:
-    """A drop in words: the lake, its area (km²) and the date on either side, the share lost."""
+    """A drop in words: the lake, its area (km²) and the date on either side, the share lost for good.
+
+    The share is not that between the two areas: see :func:`largest_drop` for what it compares.
+    """
     ends = (drop.before, drop.after)
     areas = [float(series["area"].sel(lake=drop.lake).isel(time=index)) / 1e6 for index in ends]
-    days = [np.datetime_as_string(series["time"].to_numpy()[index], unit="D") for index in ends]
+    days = [day(series["time"].to_numpy()[index]) for index in ends]
     return (
-        f"{drop.lake}: {areas[0]:.3f} km² on {days[0]}, {areas[1]:.3f} km² on {days[1]} (-{drop.share:.0%})"
+        f"{drop.lake}: {areas[0]:.3f} km² on {days[0]}, {areas[1]:.3f} km² on {days[1]} "
+        f"({drop.share:.0%} or more lost for good)"
     )
+
+
+def day(date: Any) -> str:
+    """A date as ``2023-07-01``."""
+    return str(np.datetime_as_string(np.datetime64(date), unit="D"))

@@ -20,7 +20,7 @@ QUANTITIES = (
     "unobserved",  # buffered: 255; core: land under snow or ice too
     "core",
     "core_unobserved",
-    "core_frozen",
+    "core_frozen",  # under snow or ice, whatever the map says
     "upright_edges",  # buffered: edges of wet pixels towards what is not the same lake, to the east or west
     "level_edges",  # the same, to the north or south
 )
@@ -219,9 +219,8 @@ def count_window(
     steps = []
     for index, step in enumerate(check_values(values)):
         frozen = np.zeros(step.shape, bool) if bits is None else (bits[index] & _FROZEN) != 0
-        hidden, frozen = step == UNOBSERVED, frozen & (step != LAKE)
         own = np.where(step == LAKE, buffered, 0)
-        unknown = hidden | (frozen & (core > 0))
+        unknown = (step == UNOBSERVED) | (frozen & (step != LAKE) & (core > 0))
         # wet pixels have four edges each; two that are neighbours share one, which is then nobody's
         side = (own[:, 1:] == own[:, :-1])[: shape[0], : shape[1]]
         down = (own[1:] == own[:-1])[: shape[0], : shape[1]]

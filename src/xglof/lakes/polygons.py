@@ -67,7 +67,9 @@ def find_lakes(
     """
     import geopandas
 
-    _check_numbers(min_area, resolution_m)
+    if not min_area >= 0:
+        raise CubeError(f"min_area is {min_area}; expected square metres, 0 or more")
+    check_resolution(resolution_m)
     layer = lake_layer(seg)
     grid = layer.odc.geobox
     steps = [_lakes_of_step(values, grid, time, resolution_m) for time, values in _steps(layer)]
@@ -89,9 +91,14 @@ _NONE: dict[str, NDArray[Any]] = {
 }
 
 
-def _check_numbers(min_area: float, resolution_m: float | None) -> None:
-    if not min_area >= 0:
-        raise CubeError(f"min_area is {min_area}; expected square metres, 0 or more")
+def check_resolution(resolution_m: float | None) -> None:
+    """Refuse an effective resolution that is no length.
+
+    Raises
+    ------
+    CubeError
+        It is neither ``None`` nor above 0.
+    """
     if resolution_m is not None and not (np.isfinite(resolution_m) and resolution_m > 0):
         raise CubeError(
             f"resolution_m is {resolution_m}; expected metres above 0, or None for the pixel size"

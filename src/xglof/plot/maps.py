@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from xglof.bands import resolve
 from xglof.errors import CubeError
+from xglof.lakes.events import day
 from xglof.lakes.layer import UNOBSERVED, lake_layer, north_up, pixel_metres
 
 if TYPE_CHECKING:
     import geopandas
 
-MODEL_COLOUR, TRUTH_COLOUR = (
-    "#ffe14d",
-    "#ff5ad1",
-)  # apart in hue and lightness for every kind of colour vision
+# apart in hue and lightness for every kind of colour vision
+MODEL_COLOUR, TRUTH_COLOUR = "#ffe14d", "#ff5ad1"
 TRUTH_DASHES = (0, (3, 2))
 _MAX_PX = 1200  # of a drawn raster's longer side
 _BRIGHTEST = 0.3  # reflectance drawn white: snow saturates, rock and water do not
@@ -275,8 +274,3 @@ def _outline(
     halo = casing(width + 1.2) if linestyle == "solid" else []
     lines = LineCollection(rings, colors=color, linestyles=[linestyle], linewidths=width, path_effects=halo)
     ax.add_collection(lines, autolim=False)
-
-
-def day(date: Any) -> str:
-    """A date as ``2023-07-01``."""
-    return str(np.datetime_as_string(np.datetime64(date), unit="D"))

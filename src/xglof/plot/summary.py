@@ -9,14 +9,13 @@ import numpy as np
 import xarray as xr
 
 from xglof.cube.flags import Flag
-from xglof.lakes.events import Drop, drop_sentence, largest_drop
+from xglof.lakes.events import Drop, day, drop_sentence, largest_drop
 from xglof.plot.maps import (
     MODEL_COLOUR,
     TRUTH_COLOUR,
     TRUTH_DASHES,
     at_date,
     casing,
-    day,
     drawn,
     frame_of,
     ground_note,
@@ -141,7 +140,8 @@ def true_areas(
         return None
     found = footprints(lakes, lakes.crs)
     shapes = truth_lakes.geometry.to_crs(lakes.crs).to_numpy()
-    steps = dict(zip(ts["time"].to_numpy().tolist(), range(ts.sizes["time"]), strict=True))
+    times = ts["time"].to_numpy().astype("datetime64[ns]")  # of any unit; tolist() gives whole numbers
+    steps = dict(zip(times.tolist(), range(len(times)), strict=True))
     areas = np.zeros((len(found.ids), ts.sizes["time"]))
     dates = truth_lakes["time"].to_numpy("datetime64[ns]").tolist()
     for shape, date, area in zip(shapes, dates, truth_lakes["area_m2"], strict=True):

@@ -221,6 +221,11 @@ def _dig(
     moraine -= 0.6 * site.half_width_m * np.maximum(radius - crest, 0)
     bed[window] = np.maximum((1 - weight) * bowl + weight * z, np.where(radius > 1, moraine, -np.inf))
     hollow[window][radius <= 1] = number
+    return _describe(rng, site, number, level, depth)
+
+
+def _describe(rng: np.random.Generator, site: _Site, number: int, level: float, depth: float) -> Lake:
+    """The lake of a carved basin: its level and depth are in metres, the water's look is drawn."""
     fraction = rng.uniform(0.55, 0.8) if rng.random() < 0.5 else 2.0  # 2: nothing remains
     lake = Lake(
         number=number,

@@ -49,7 +49,7 @@ class OpticalScene:
     scl
         ``(y, x)`` uint8 scene classification, imperfect as the real one.
     cloud_percent
-        Share of the scene under cloud, 0 to 100.
+        Share of the swath's part of the scene under cloud, 0 to 100.
     """
 
     dn: NDArray[np.uint16]
@@ -59,7 +59,17 @@ class OpticalScene:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Light:
-    """Direct light relative to level ground, share of sunlit, sky seen, cloud opacity; ``(y, x)`` float32."""
+    """Light over the scene; every array is ``(y, x)`` float32.
+
+    Attributes
+    ----------
+    direct
+        Direct light relative to level ground, 0 to 2.2.
+    sunlit
+        Share of the direct light that terrain and cloud let through, 0 to 1.
+    cloud, cloud_shade
+        Opacity of the cloud overhead, and of the one towards the sun, 0 to 1.
+    """
 
     direct: Float
     sunlit: Float

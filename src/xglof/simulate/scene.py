@@ -139,6 +139,8 @@ def valley(
     >>> sorted({lake.kind for lake in place.lakes})
     ['draining', 'growing', 'stable']
     """
+    if seed < 0:
+        raise CubeError(f"seed is {seed}; expected 0 or more")
     rng = np.random.default_rng([seed, 1])
     geobox = _scene_grid(rng, shape, resolution, crs) if dem is None else _dem_grid(dem)
     longitude, latitude = _centre_degrees(geobox)
@@ -150,7 +152,8 @@ def valley(
         elevation, along, across = mountains(rng, padded, size, character)
         ground = Ground(elevation, along, across, size, margin)
     else:
-        heights = np.pad(np.asarray(dem.values, dtype=np.float32), margin, mode="symmetric")
+        rows_first = dem.transpose(*dem.odc.spatial_dims).values
+        heights = np.pad(np.asarray(rows_first, dtype=np.float32), margin, mode="symmetric")
         ground = Ground(heights, None, None, size, margin)
     terrain = carve(np.random.default_rng([seed, 2]), ground)
     days = default_days(rng, latitude) if dates is None else _days(dates)
@@ -170,7 +173,12 @@ def valley(
 
 
 def _days(dates: Iterable[str | date | datetime]) -> list[date]:
-    days = sorted(np.datetime64(day, "D").astype(date) for day in dates)
+    try:
+        days = sorted(np.datetime64(day, "D").astype(date) for day in dates)
+    except ValueError as error:
+        raise CubeError(
+            f"a day of dates can't be read: {error}; expected such as 2021-07-15"
+        ) from error
     if not days or len(set(days)) < len(days):
         raise CubeError(f"dates are {days}; expected one or more different days")
     return days
@@ -217,8 +225,12 @@ def _scene_grid(
 
 def _projected(crs: Any) -> Any:
     from pyproj import CRS
+    from pyproj.exceptions import CRSError
 
-    parsed = CRS.from_user_input(crs)
+    try:
+        parsed = CRS.from_user_input(crs)
+    except CRSError as error:
+        raise CubeError(f"crs is {crs!r}, which is none; expected such as EPSG:32645") from error
     if not parsed.is_projected or parsed.axis_info[0].unit_conversion_factor != 1:
         raise CubeError(
             f"crs is {parsed.to_string()}; expected a projected CRS in metres, such as EPSG:32645"

@@ -43,7 +43,8 @@ def lake_table(place: Valley, numbers: NDArray[np.uint16]) -> gpd.GeoDataFrame:
     -------
     geopandas.GeoDataFrame
         ``lake_id``, ``lake_number``, ``time``, ``kind``, ``level_m``, ``turbidity``, ``frozen``,
-        ``area_m2``, ``geometry`` in the scene's CRS; an emptied lake has area 0 and an empty polygon.
+        ``area_m2`` (planar, in the scene's CRS), ``geometry`` in the same; an emptied lake has area 0 and an
+        empty polygon.
     """
     import geopandas as gpd
     import pandas as pd
