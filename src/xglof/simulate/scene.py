@@ -176,9 +176,7 @@ def _days(dates: Iterable[str | date | datetime]) -> list[date]:
     try:
         days = sorted(np.datetime64(day, "D").astype(date) for day in dates)
     except ValueError as error:
-        raise CubeError(
-            f"a day of dates can't be read: {error}; expected such as 2021-07-15"
-        ) from error
+        raise CubeError(f"a day of dates can't be read: {error}; expected such as 2021-07-15") from error
     if not days or len(set(days)) < len(days):
         raise CubeError(f"dates are {days}; expected one or more different days")
     return days
