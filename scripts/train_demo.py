@@ -239,7 +239,7 @@ def train(work: Path) -> None:
 
 
 def settle_norms(network: torch.nn.Module, scenes: list[Scene]) -> None:
-    """Measure the batch statistics again: for the averaged weights, with every modality at hand."""
+    """Measure the batch statistics again, for the averaged weights; radar alone is missing at times."""
     norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     for layer in norms:
         layer.reset_running_stats()
@@ -247,7 +247,8 @@ def settle_norms(network: torch.nn.Module, scenes: list[Scene]) -> None:
     network.train()
     with torch.no_grad():
         for batch in range(SETTLING):
-            network(draw_batch(scenes, np.random.default_rng([SEED, 1, batch]), drop={})[0])
+            rng = np.random.default_rng([SEED, 1, batch])
+            network(draw_batch(scenes, rng, drop={"S1RTC": DROP["S1RTC"]})[0])
     network.eval()
 
 
