@@ -27,7 +27,10 @@ TINY_DEMO = ModelSpec(
     factory="xglof.models.terramind:tiny_demo",
     inputs=_TERRAMIND_INPUTS,
     resolution=10,
-    weights=Weights("package:terramind-tiny-demo.safetensors", sha256="4bfa070470e5f717dbd726eae2b54d5394311d9c39716e1321eda230a5d6787f"),
+    weights=Weights(
+        "package:terramind-tiny-demo.safetensors",
+        sha256="4bfa070470e5f717dbd726eae2b54d5394311d9c39716e1321eda230a5d6787f",
+    ),
     licence="Apache-2.0",
     caveat="demonstration model trained on simulated valleys only: not for use on real lakes",
     summary="TerraMind tiny, slim UperNet and a full-resolution stem, trained on simulated valleys",
