@@ -3,8 +3,8 @@ from __future__ import annotations
 import dask.array as da
 import numpy as np
 import pytest
-from tiny_catalog import GRID, S2_NAMES, Written, raw_band, raw_scl
 
+from tiny_catalog import GRID, S2_NAMES, Written, raw_band, raw_scl
 from xglof.cube import open_cube
 from xglof.cube.flags import (
     SHADOW_DISTANCE_M,
