@@ -78,4 +78,5 @@ def test_dry_land_stays_dry(example: ModuleType, catalog: Path) -> None:
 def test_the_demo_model_runs_on_real_pixels(example: ModuleType, catalog: Path) -> None:
     row = example.score_chip(example.Chip.read(CHIPS, "282D_485L_3_3"), catalog, "terramind-tiny-demo")
     assert row["observed"] == 1
-    assert 0 <= row["iou"] <= 1
+    assert row["precision"] > 0.9  # docs/results.md: 0.994, and a recall of 0.558
+    assert 0.4 < row["recall"] < 0.75
