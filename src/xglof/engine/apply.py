@@ -87,7 +87,8 @@ def segment(
     -----
     The same bits come out for any chunking, worker count and sub-area (one window away from the edge) under
     one numerics key, which is written to ``attrs["numerics"]``. A task holds one block of one time step with
-    a margin of a window: at 2016 px, 15 bands and half overlap 0.7 GB for ``water-index`` and 1.8 GB for the demo.
+    a margin of a window: at 2016 px, 15 bands and half overlap 0.7 GB for ``water-index``, 1.8 GB for
+    ``terramind-tiny-demo``, beside the network and its libraries.
     Blocks smaller than the window cost more tasks, for each reads all blocks that its windows touch.
 
     Examples
