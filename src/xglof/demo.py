@@ -73,7 +73,7 @@ def run_demo(
     spec = ready_spec(model)
     begin = time.perf_counter()
     with new_folder(out, overwrite=overwrite) as folder:
-        with console.status("simulating the valley"):
+        with TaskProgress("simulating the valley", console):
             catalog = write_catalog(valley(seed, shape=(side_px, side_px)), folder / "catalog")
             truth, true_lakes = read_truth(catalog)
         cube = open_cube(catalog=catalog, geobox=truth.odc.geobox)

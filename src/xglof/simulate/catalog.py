@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from dask.base import compute
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from xglof.bands import MODALITIES
@@ -68,16 +70,15 @@ def _write(place: Valley, root: Path, threads: int) -> None:
         title="Simulated glacial valley",
         description=f"A simulated valley with known lakes (seed {place.seed}). Nothing in it was observed.",
     )
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
-        optical = [pool.submit(_optical_item, place, i, root) for i in range(len(place.optical))]
-        radar = [pool.submit(_radar_item, place, i, root) for i in range(len(place.radar))]
-        truth = pool.submit(write_truth, place, root / "truth")
-        items = {
-            "sentinel-2-l2a": [job.result() for job in optical],
-            "sentinel-1-rtc": [job.result() for job in radar],
-            "cop-dem-glo-30": [_dem_item(place, root)],
-        }
-        truth.result()
+    jobs = {
+        "sentinel-2-l2a": [partial(_optical_item, place, i, root) for i in range(len(place.optical))],
+        "sentinel-1-rtc": [partial(_radar_item, place, i, root) for i in range(len(place.radar))],
+        "cop-dem-glo-30": [partial(_dem_item, place, root)],
+    }
+    tasks = {name: [delayed(job, pure=False)() for job in members] for name, members in jobs.items()}
+    truth = delayed(partial(write_truth, place, root / "truth"), pure=False)()
+    # threads whatever scheduler is set: the tasks write files here
+    items, _ = compute(tasks, truth, scheduler="threads", num_workers=max(threads, 1))
     for name, members in items.items():
         catalog.add_child(make_collection(name, f"Simulated {name}", _DESCRIPTIONS[name], members))
     save_catalog(catalog, root)
