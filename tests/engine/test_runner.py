@@ -173,3 +173,19 @@ def test_pixels_a_window_are_counted(side: int, stride: int, rows: int, columns:
         for plane in mask
     ]  # fmt: skip
     np.testing.assert_array_equal(_per_window(job, torch.from_numpy(mask)), expected)
+
+
+def test_a_pixel_seen_only_by_what_was_left_out_is_unobserved() -> None:
+    cube = raster(2 * WINDOW, 2 * WINDOW, modalities=("S2L2A", "S1RTC"), times=1)
+    for name in cube.data_vars:  # radar alone in the first row, optical alone in the rest
+        if str(name).startswith("B"):
+            cube[name].values[:, 0] = 0
+        else:
+            cube[name].values[:, 1:] = np.nan
+    both = ("S2L2A", "S1RTC")
+    model = spec("bits", both, optional=both, activation="identity", min_share=0.2)
+    seg = xglof.segment(cube, model=model, overlap=0, device="cpu").compute()
+    used = seg["flags"].values & int(Flag.s1_used | Flag.s2_used)
+    assert np.all(seg["lake"].values[:, 0] == 255)
+    assert np.all(used[:, 0] == 0)
+    assert np.all(seg["lake_probability"].values[:, 1:] == 1)

@@ -103,7 +103,8 @@ def segment_block(
         probability = _activate(job.spec, _blend(job, logits, rows, cols, observed.shape[0], origin))
         used = _used_bits(job, staged, chosen, rows, cols, origin)
     inner = [slice(s[0] - o, s[1] - o) for s, o in zip((rows, cols), origin, strict=True)]
-    answered = observed[:, *inner].cpu().numpy()
+    # a pixel whose only sensor was left out of every window over it has no answer of its own
+    answered = observed[:, *inner].cpu().numpy() & (used > 0)
     return np.stack([np.where(answered, probability, np.nan), np.where(answered, used, 0)]).astype(np.float32)
 
 
