@@ -185,7 +185,7 @@ def test_the_overview_shows_the_drop_and_its_caveat(run, tmp_path):
     assert any(caveat in text for text in written)
     assert "2023-07-31, before the clearest drop" in written
     assert "2023-08-10, after the clearest drop" in written
-    assert any("(92% or more lost for good)" in text for text in written)
+    assert any("(at least 92% lost for good)" in text for text in written)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert int.from_bytes(path.read_bytes()[16:20], "big") == 1600
 

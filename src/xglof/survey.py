@@ -192,7 +192,7 @@ def _summary(mapped: Mapped, model: ModelSpec) -> dict[str, Any]:
 def _draw(mapped: Mapped, path: Path, model: ModelSpec) -> None:
     from xglof.plot import overview
 
-    title = f"Lakes mapped by {model.name}"
+    title = f"Lakes from {mapped.cube.attrs['catalog']}, mapped by {model.name}"
     overview(mapped.cube, mapped.seg, mapped.lakes, mapped.areas, title=title, caveat=model.caveat, path=path)
 
 

@@ -44,4 +44,4 @@ def test_a_drop_in_words():
     days = np.array(["2023-07-01", "2023-08-10", "2023-09-30"], "datetime64[ns]")
     ts = series([1e5, 1.2e5, 3e4]).assign_coords(time=days)
     said = drop_sentence(ts, Drop("lake0", 1, 2, 0.7))  # 0.7 of 0.1, the lower of the two before
-    assert said == ("lake0: 0.120 km² on 2023-08-10, 0.030 km² on 2023-09-30 (70% or more lost for good)")
+    assert said == ("lake0: 0.120 km² on 2023-08-10, 0.030 km² on 2023-09-30 (at least 70% lost for good)")

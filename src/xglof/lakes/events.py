@@ -77,7 +77,7 @@ def drop_sentence(series: xr.Dataset, drop: Drop) -> str:
     days = [day(series["time"].to_numpy()[index]) for index in ends]
     return (
         f"{drop.lake}: {areas[0]:.3f} km² on {days[0]}, {areas[1]:.3f} km² on {days[1]} "
-        f"({drop.share:.0%} or more lost for good)"
+        f"(at least {drop.share:.0%} lost for good)"
     )
 
 
