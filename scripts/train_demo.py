@@ -33,7 +33,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import xglof
-from xglof.engine.runner import observed_pixels, standardise
+from xglof.engine.stage import observed_pixels, standardise
 from xglof.models.registry import DEMO_TRAINING_SEEDS, TINY_DEMO, WATER_INDEX
 
 HELD_OUT_SEEDS = range(9000, 9006)
@@ -70,9 +70,9 @@ def prepare_one(seed: int, work: Path) -> int:
     dask.config.set(scheduler="sync")
     cube, lake = simulate_cube(seed, work)
     cube = cube.compute()
-    arrays = {str(name): variable.values for name, variable in cube.data_vars.items()}
-    staged = {source: standardise(source, arrays) for source in SPEC.inputs}
-    observed = observed_pixels(SPEC, {s: seen for s, (_, seen) in staged.items()}, arrays["flags"])
+    planes = {str(name): torch.from_numpy(variable.values) for name, variable in cube.data_vars.items()}
+    staged = {source: standardise(source, planes) for source in SPEC.inputs}
+    observed = observed_pixels(SPEC, {s: seen for s, (_, seen) in staged.items()}, planes["flags"])
     # half precision holds reflectance and decibels, but elevation only to 4 m: that would terrace the slopes
     inputs = {
         s.modality: values.numpy().astype(np.float16 if s.has_time else np.float32)

@@ -15,7 +15,9 @@ from xglof.cube.flags import Flag
 from xglof.engine.blend import UNITY, window_weights
 from xglof.engine.job import Job
 from xglof.engine.lattice import Axis
-from xglof.engine.runner import _one_thread_pool, _per_window, observed_pixels
+from xglof.engine.choose import per_window
+from xglof.engine.device import _one_thread_pool
+from xglof.engine.stage import observed_pixels
 
 
 def naive(
@@ -155,7 +157,7 @@ def test_a_forward_pass_has_one_thread_and_other_threads_keep_theirs() -> None:
 def test_a_flag_named_twice_is_that_flag() -> None:
     seen = {spec("bits").inputs[0]: torch.ones((1, 1, 2), dtype=torch.bool)}
     flags = np.array([[[Flag.cloud, Flag.cloud_shadow]]], "uint16")
-    observed = observed_pixels(spec("bits", unobserved_when=("cloud", "cloud")), seen, flags)
+    observed = observed_pixels(spec("bits", unobserved_when=("cloud", "cloud")), seen, torch.from_numpy(flags))
     assert observed.tolist() == [[[False, True]]]
 
 
@@ -172,7 +174,7 @@ def test_pixels_a_window_are_counted(side: int, stride: int, rows: int, columns:
          for top in range(0, shape[1] - side + 1, stride)]
         for plane in mask
     ]  # fmt: skip
-    np.testing.assert_array_equal(_per_window(job, torch.from_numpy(mask)), expected)
+    np.testing.assert_array_equal(per_window(job, torch.from_numpy(mask)), expected)
 
 
 def test_a_pixel_seen_only_by_what_was_left_out_is_unobserved() -> None:

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import get_args
 
 import dask.array as da
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
-from xglof._version import __version__
-from xglof.bands import MODALITIES, SAR_BANDS, resolve
-from xglof.cube.flags import flag_attrs
+from xglof.bands import resolve
+from xglof.engine.blocks import Blocks, PixelBytes, Sides, cut_raster
+from xglof.engine.device import where_it_runs
 from xglof.engine.graph import segment_graph
-from xglof.engine.job import Augmentation, Job
+from xglof.engine.inputs import check_mask, check_resolution, find_inputs, geobox_of, spatial_dims, turns
+from xglof.engine.job import Augmentation, Job, Layer
 from xglof.engine.lattice import Axis, pixel_index, stride_of
-from xglof.errors import CubeError, ModelError
+from xglof.engine.result import name_layers
+from xglof.errors import ModelError
 from xglof.models.registry import get_spec
 from xglof.models.spec import ModelSpec
 
-#: Side of a block, pixels: a multiple of 224 and of its usual strides 168, 112 and 56.
-BLOCK = 2016
 #: Windows a forward pass by kind of device: part of the numerics key, so never a matter of free memory.
 _BATCH = {"cpu": 4, "cuda": 32}
 _MOST_OVERLAP = 0.9
-_UNOBSERVED = 255
-#: How far, up or down, a cube's pixel may be from the size that a model was made for.
-_RESOLUTION_FACTOR = 1.25
-_METRES_A_DEGREE = 111_320.0
 
 
 def segment(
@@ -40,7 +35,10 @@ def segment(
     batch_size: int | None = None,
     device: str = "auto",
     threshold: float = 0.5,
-    chunks: int | tuple[int, int] | None = None,
+    chunks: Sides = None,
+    where: xr.DataArray | None = None,
+    output: Layer | Sequence[Layer] = "probability",
+    memory_budget: int | str | None = None,
 ) -> xr.Dataset:
     """Lazy map of lakes from a cube, by a model over overlapping windows.
 
@@ -60,36 +58,61 @@ def segment(
         Windows a forward pass, at least 2; by default a constant of the kind of device. Another batch gives
         results that differ in the last bits.
     device
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"`` for the first GPU if there is one.
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"`` for the first GPU if there is one. With a Dask
+        client active its workers are asked, and refused if they differ.
     threshold
         ``lake`` is 1 where the probability is at least this.
     chunks
-        Side of an output block, pixels, or (rows, columns); 2016 by default, on the grid's own lattice.
+        Side of an output block, pixels, (rows, columns), or a mapping of dims to sizes; cut at multiples on
+        the grid's own lattice. By default 2016 pixels, or less where ``memory_budget`` asks for it, and
+        as many dates as fill a few batches.
+    where
+        Boolean mask on the cube's grid, ``(y, x)`` or ``(time, y, x)``, lazy or not: the rest is not
+        mapped (255, ``not_requested`` in ``flags``), and windows that touch none of it are not run.
+    output
+        One or more of ``"probability"``, ``"logit"``, ``"classes"``, ``"entropy"``, ``"tile_mismatch"``.
+    memory_budget
+        What a task may take on the device above the network and the libraries, bytes or such as ``"2 GB"``.
+        A process runs as many tasks at once as it has worker threads.
 
     Returns
     -------
     xarray.Dataset
         On the cube's grid and times, lazily:
 
-        - ``lake_probability``: float32, 0 to 1, NaN where unobserved;
         - ``lake``: uint8, 0 land, 1 lake, 255 unobserved;
-        - ``flags``: uint16, the cube's with ``s2_used`` and ``s1_used`` added.
+        - ``flags``: uint16, the cube's with ``s2_used``, ``s1_used`` and ``not_requested`` added;
+        - for ``"probability"``: ``lake_probability``, float32, 0 to 1;
+        - for ``"logit"``: ``logit``, ``(class, time, y, x)`` float32, blended and averaged over flips;
+        - for ``"classes"``: ``classes``, uint8, the likeliest class, 255 unobserved;
+        - for ``"entropy"``: ``entropy``, float32, 0 certain to 1 undecided;
+        - for ``"tile_mismatch"``: ``tile_mismatch``, float32, 0 to 1: the share, by blending weight, of the
+          windows over a pixel whose own answer contradicts the map. Its mean tells how far a map hangs on
+          where windows lie.
+
+        Floats are NaN where unobserved.
 
     Raises
     ------
     CubeError
         If the cube has no CRS, no band of a required modality or part of one, a rotated grid, another axis
-        order than y, x, pixels of another size than the model was made for, or ``flags`` that are no bits.
+        order than y, x, pixels of another size than the model was made for, or ``flags`` that are no bits;
+        if ``where`` is no mask on its grid.
     ModelError
-        If the model is unknown, its weights are absent or damaged, or an argument is out of its range.
+        If the model is unknown, its weights are absent or damaged, an argument is out of its range, the
+        workers of the active client differ, or a task cannot be kept to ``memory_budget``. While computing:
+        if the network breaks its contract or a process has other numerics than ``attrs["numerics"]``.
 
     Notes
     -----
     The same bits come out for any chunking, worker count and sub-area (one window away from the edge) under
-    one numerics key, which is written to ``attrs["numerics"]``. A task holds one block of one time step with
-    a margin of a window: at 2016 px, 15 bands and half overlap 0.7 GB for ``water-index``, 1.8 GB for
+    one numerics key, which is written to ``attrs["numerics"]``. A task holds one block with a margin of a
+    window: at 2016 px, 15 bands and half overlap 0.7 GB for ``water-index``, 1.8 GB for
     ``terramind-tiny-demo``, beside the network and its libraries.
-    Blocks smaller than the window cost more tasks, for each reads all blocks that its windows touch.
+
+    Where the cube is no Dask array (in memory, or opened from a file with ``chunks=None``), a block reads
+    its own pixels and waits for no other. Chunks of a Dask cube are read once and wait until the blocks
+    beside them are done: about two rows of blocks, so the memory grows with the width of the raster.
 
     Examples
     --------
@@ -108,24 +131,39 @@ def segment(
     (((8,), (12,)), 16)
     """
     spec = get_spec(model) if isinstance(model, str) else model
-    _check_arguments(overlap, batch_size, threshold, tta)
+    wanted = _check_arguments(spec, overlap, batch_size, threshold, tta, output)
     names = resolve(cube.data_vars)
     cube = cube.rename({met: name for met, name in names.items() if name not in cube.coords})
-    dims = _spatial_dims(cube)
-    turned = _turned(cube, dims)
+    dims = spatial_dims(cube)
+    if where is not None:
+        where = check_mask(where, cube, dims)
+    turned = turns(cube, dims)
     cube = cube.isel(turned)
-    _check_resolution(cube, spec)
-    inputs = _inputs(cube, spec, dims)
-    job = _job(cube, spec, overlap, tta, batch_size, device)
-    blocks = _block_chunks(job, chunks)
+    check_resolution(cube, spec)
+    inputs = find_inputs(cube, spec, dims)
+    if where is not None:
+        inputs["where"] = where.isel(turned)
     if spec.weights is not None:
         spec.weights.check()
-    variables = {name: _aligned(array, dims, blocks) for name, array in inputs.items()}
-    stacked = segment_graph(job, variables)
-    return _dataset(cube, stacked, variables.get("flags"), dims, job, threshold).isel(turned)
+    place, batches = where_it_runs(device)
+    job = _job(cube, spec, overlap, tta, batch_size, place, wanted)
+    steps = cube.sizes.get("time", 1)
+    blocks = cut_raster(job, _pixel_bytes(inputs), steps, chunks, dims, _bytes(memory_budget), batches)
+    lazy = _lazy(inputs, blocks)
+    opened = {name: array for name, array in inputs.items() if name not in lazy}
+    stacked = segment_graph(job, blocks, lazy, opened)
+    return name_layers(cube, stacked, dims, job, wanted, threshold).isel(turned)
 
 
-def _check_arguments(overlap: float, batch_size: int | None, threshold: float, tta: object) -> None:
+def _check_arguments(
+    spec: ModelSpec,
+    overlap: float,
+    batch_size: int | None,
+    threshold: float,
+    tta: object,
+    output: Layer | Sequence[Layer],
+) -> tuple[Layer, ...]:
+    """The layers asked for, in the order of :data:`Layer`."""
     if not 0 <= overlap <= _MOST_OVERLAP:
         raise ModelError(f"overlap is {overlap}; give a share from 0 to {_MOST_OVERLAP}")
     if batch_size is not None and batch_size < 2:  # one window alone takes other kernels, with other bits
@@ -134,110 +172,16 @@ def _check_arguments(overlap: float, batch_size: int | None, threshold: float, t
         raise ModelError(f"threshold is {threshold}; give a probability above 0 and up to 1")
     if tta not in (None, "flip"):
         raise ModelError(f"tta is {tta!r}; it is None or 'flip'")
-
-
-def _geobox(cube: xr.Dataset) -> Any:
-    import odc.geo.xr  # noqa: F401  (registers .odc)
-
-    geobox = cube.odc.geobox
-    if geobox is None or geobox.crs is None:
-        raise CubeError(
-            "the cube has no CRS or no regular grid; write one with cube.odc.assign_crs('EPSG:...') "
-            "or load it through xglof.open_cube"
+    known = get_args(Layer)
+    asked = (output,) if isinstance(output, str) else tuple(output)
+    if not asked or (unknown := [name for name in asked if name not in known]):
+        strange = ", ".join(map(repr, unknown)) if asked else "empty"
+        raise ModelError(f"output is {strange}; give one or more of {', '.join(known)}")
+    if "entropy" in asked and spec.activation == "identity":
+        raise ModelError(
+            f"model {spec.name!r} gives numbers as they are (activation 'identity'), which have no entropy"
         )
-    if not geobox.axis_aligned:
-        raise CubeError("the cube's grid is rotated; reproject it to a north-up grid first")
-    return geobox
-
-
-def _spatial_dims(cube: xr.Dataset) -> tuple[str, str]:
-    _geobox(cube)
-    y, x = cube.odc.spatial_dims
-    return str(y), str(x)
-
-
-def _turned(cube: xr.Dataset, dims: tuple[str, str]) -> dict[str, slice]:
-    """The dims to reverse, now and in the result, for rows that run south and columns that run east."""
-    affine = _geobox(cube).affine
-    wrong = (affine.e > 0, affine.a < 0)
-    return {dim: slice(None, None, -1) for dim, turn in zip(dims, wrong, strict=True) if turn}
-
-
-def _check_resolution(cube: xr.Dataset, spec: ModelSpec) -> None:
-    geobox = _geobox(cube)
-    metres = abs(geobox.affine.e) * (_METRES_A_DEGREE if geobox.crs.geographic else 1)
-    wanted = spec.resolution
-    if wanted is not None and not wanted / _RESOLUTION_FACTOR <= metres <= wanted * _RESOLUTION_FACTOR:
-        raise CubeError(
-            f"the cube has pixels of {metres:.3g} m and model {spec.name!r} was made for {wanted:g} m; open "
-            "the cube at that resolution, or pass dataclasses.replace(spec, resolution=None) to try it"
-        )
-
-
-def _inputs(cube: xr.Dataset, spec: ModelSpec, dims: tuple[str, str]) -> dict[str, xr.DataArray]:
-    """The variables that the blocks need: the bands of the modalities at hand, and flags."""
-    found: dict[str, xr.DataArray] = {}
-    sensors = 0
-    for source in spec.inputs:
-        missing = [name for name in source.bands if name not in cube]
-        if len(missing) == len(source.bands) and source.optional:
-            continue
-        if missing:
-            raise CubeError(
-                f"model {spec.name!r} needs {', '.join(missing)} of {source.modality}, and the cube has only "
-                f"{', '.join(map(str, cube.data_vars))}; load the modality with open_cube(..., "
-                f"modalities=({source.modality!r}, ...))"
-            )
-        nodata = {band.name: band.nodata for band in MODALITIES[source.modality].bands}
-        _check_decibels(cube, source.bands)
-        found |= {name: _with_own_nodata(cube[name], nodata[name]) for name in source.bands}
-        sensors += source.has_time
-        if source.has_time and "time" in cube.dims and "time" not in cube[source.bands[0]].dims:
-            raise CubeError(f"{source.modality} has no time in a cube that has one; give it the dim 'time'")
-    if not sensors:
-        wanted = " or ".join(source.modality for source in spec.inputs if source.has_time)
-        raise CubeError(
-            f"model {spec.name!r} needs {wanted}, and the cube has neither; a DEM observes nothing"
-        )
-    if "flags" in cube:
-        found["flags"] = _flags(cube["flags"])
-    for name, array in found.items():
-        if array.dims not in (dims, ("time", *dims)):
-            raise CubeError(
-                f"variable {name!r} has dims {array.dims}, expected {('time', *dims)} or {dims}; "
-                f"transpose the cube with cube.transpose('time', {dims[0]!r}, {dims[1]!r})"
-            )
-    return found
-
-
-def _check_decibels(cube: xr.Dataset, names: tuple[str, ...]) -> None:
-    """Refuse backscatter that says it is something else than decibels: linear power would pass for land."""
-    for name in names:
-        stated = cube[name].attrs.get("units", "dB")
-        if name in SAR_BANDS and stated != "dB":
-            raise CubeError(
-                f"{name} has units {stated!r}, expected 'dB'; take 10 * log10 of linear power and set "
-                f"cube[{name!r}].attrs['units'] = 'dB', or load it with xglof.open_cube"
-            )
-
-
-def _flags(flags: xr.DataArray) -> xr.DataArray:
-    """The cube's flags as uint16, where they are whole numbers with this package's meanings."""
-    ours = flag_attrs()["flag_meanings"]
-    if flags.dtype.kind not in "ui" or flags.attrs.get("flag_meanings", ours) != ours:
-        raise CubeError(
-            f"flags is {flags.dtype} with the meanings {flags.attrs.get('flag_meanings', '(none)')!r}; "
-            "expected uint16 bits of xglof.cube.flags.Flag: drop the variable or rename it"
-        )
-    return flags.astype("uint16")
-
-
-def _with_own_nodata(array: xr.DataArray, nodata: float) -> xr.DataArray:
-    """A band whose fill, where its attributes state another one, is the nodata of :mod:`xglof.bands`."""
-    stated = array.attrs.get("nodata", array.attrs.get("_FillValue"))
-    if stated is None or stated == nodata or np.isnan(stated):  # NaN is never data
-        return array
-    return array.where(array != stated, nodata)
+    return tuple(name for name in known if name in asked)
 
 
 def _job(
@@ -246,139 +190,55 @@ def _job(
     overlap: float,
     tta: Augmentation,
     batch_size: int | None,
-    device: str,
+    place: tuple[str, str],
+    wanted: tuple[Layer, ...],
 ) -> Job:
-    geobox = _geobox(cube)
+    geobox = geobox_of(cube)
     affine, (height, width) = geobox.affine, geobox.shape
     stride = stride_of(spec.window, overlap)
-    device = _resolve_device(device)
+    device, platform = place
     return Job(
         spec=spec,
         y=Axis(height, pixel_index(-affine.f, affine.e), spec.window, stride),
         x=Axis(width, pixel_index(affine.c, affine.a), spec.window, stride),
         batch=batch_size or _BATCH[device.partition(":")[0]],
         device=device,
-        platform=_platform(device),
+        platform=platform,
         tta=tta,
+        layers=tuple(name for name in wanted if name != "probability"),
     )
 
 
-def _platform(device: str) -> str:
-    import torch
+def _bytes(memory_budget: int | str | None) -> int | None:
+    if memory_budget is None:
+        return None
+    from dask.utils import parse_bytes
 
-    cpu = f"cpu {torch.backends.cpu.get_cpu_capability()}"
-    model = cpu if device == "cpu" else torch.cuda.get_device_name(device)
-    return f"{model}; torch {torch.__version__}"
-
-
-def _resolve_device(device: str) -> str:
-    import torch
-
-    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        device = "cuda" if available else "cpu"
-    if device == "cpu":
-        return device
-    kind, _, number = device.partition(":")
-    if kind != "cuda" or not (number or "0").isdecimal():
-        raise ModelError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
-    if int(number or 0) >= available:
-        raise ModelError(f"device {device!r} is not there: {available} CUDA devices are; use device='cpu'")
-    return f"cuda:{int(number or 0)}"
+    try:
+        size = int(parse_bytes(memory_budget))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"memory_budget is {memory_budget!r}; give bytes or such as '2 GB'") from error
+    if size <= 0:
+        raise ModelError(f"memory_budget is {memory_budget!r}; it must be above 0")
+    return size
 
 
-def _block_chunks(job: Job, chunks: int | tuple[int, int] | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Sizes of the blocks along y and x, cut at multiples of the block on the absolute lattice."""
-    sides = (BLOCK, BLOCK) if chunks is None else (chunks, chunks) if isinstance(chunks, int) else chunks
-    if not (
-        isinstance(sides, tuple) and len(sides) == 2 and all(isinstance(s, int) and s > 0 for s in sides)
-    ):
-        raise ModelError(f"chunks is {chunks!r}; give a number of pixels above 0, or (rows, columns)")
-    cut = []
-    for axis, side in zip((job.y, job.x), sides, strict=True):
-        edges = [edge - axis.first for edge in range(axis.first // side * side, axis.first + axis.size, side)]
-        edges = [0, *(edge for edge in edges if edge > 0), axis.size]
-        cut.append(tuple(int(size) for size in np.diff(edges)))
-    return cut[0], cut[1]
+def _pixel_bytes(inputs: dict[str, xr.DataArray]) -> PixelBytes:
+    timed = {name: array for name, array in inputs.items() if array.ndim == 3}
+    once = {name: array for name, array in inputs.items() if array.ndim == 2}
+    bands = [sum(name not in ("flags", "where") for name in group) for group in (timed, once)]
+    sizes = [sum(array.dtype.itemsize for array in group.values()) for group in (timed, once)]
+    return PixelBytes(sizes[0], bands[0], sizes[1], bands[1])
 
 
-def _aligned(
-    array: xr.DataArray, dims: tuple[str, str], blocks: tuple[tuple[int, ...], tuple[int, ...]]
-) -> da.Array:
-    chunks: dict[str, Any] = dict(zip(dims, blocks, strict=True)) | {"time": 1}
-    sizes = {dim: chunks[str(dim)] for dim in array.dims}
-    # .chunk() and not .data: a variable of a file opened without Dask stays on disk
-    data: da.Array = (array if array.chunks else array.chunk(sizes)).data
-    aligned: da.Array = data.rechunk(tuple(sizes.values()))
-    return aligned
-
-
-def _dataset(
-    cube: xr.Dataset,
-    stacked: da.Array,
-    flags: da.Array | None,
-    dims: tuple[str, str],
-    job: Job,
-    threshold: float,
-) -> xr.Dataset:
-    """Name the layers of the stacked result; all of it is blockwise on the one array."""
-    probability, used = stacked
-    used = used.astype("uint16")
-    out_dims: tuple[str, ...] = ("time", *dims)
-    if "time" not in cube.dims:
-        probability, used, out_dims = probability[0], used[0], dims
-    merged = used if flags is None else flags | used
-    lake = da.map_blocks(
-        _classify, probability, threshold, dtype="uint8", meta=np.empty((0,) * used.ndim, "uint8")
-    )
-    seg = xr.Dataset(
-        {
-            "lake_probability": (out_dims, probability, {"long_name": "probability of lake", "units": "1"}),
-            "lake": (
-                out_dims,
-                lake,
-                {
-                    "long_name": "lake map",
-                    "flag_values": np.array([0, 1, _UNOBSERVED], "uint8"),
-                    "flag_meanings": "land lake unobserved",
-                    "nodata": _UNOBSERVED,
-                },
-            ),
-            "flags": (out_dims, merged, flag_attrs()),
-        },
-        coords={name: coord for name, coord in cube.coords.items() if set(coord.dims) <= set(out_dims)},
-        attrs=_attrs(cube, job, threshold),
-    )
-    for variable in seg.data_vars.values():
-        variable.encoding["grid_mapping"] = _grid_mapping(cube)
-    return seg
-
-
-def _grid_mapping(cube: xr.Dataset) -> str:
-    names = {v.encoding.get("grid_mapping") or v.attrs.get("grid_mapping") for v in cube.data_vars.values()}
-    return next((str(name) for name in names if name), "spatial_ref")
-
-
-def _classify(probability: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.uint8]:
-    lake = (probability >= np.float32(threshold)).astype(np.uint8)  # a NaN is at least nothing
-    lake[np.isnan(probability)] = _UNOBSERVED
-    return lake
-
-
-def _attrs(cube: xr.Dataset, job: Job, threshold: float) -> dict[str, Any]:
-    spec = job.spec
-    attrs: Mapping[str, Any] = {
-        "Conventions": "CF-1.11",
-        "title": "glacial lakes",
-        "source": f"xglof {__version__}",
-        "model": spec.name,
-        "model_sha256": spec.weights.sha256 if spec.weights else "",
-        "model_licence": spec.licence,
-        "caveat": spec.caveat,
-        "window_px": spec.window,
-        "stride_px": job.y.stride,
-        "threshold": threshold,
-        "numerics": job.numerics,
-    }
-    kept = {name: cube.attrs[name] for name in ("catalog", "dem_epoch") if name in cube.attrs}
-    return {**attrs, **kept}
+def _lazy(inputs: dict[str, xr.DataArray], blocks: Blocks) -> dict[str, da.Array]:
+    """The variables that are Dask arrays, with chunks in common whose times lie in one block each."""
+    found = {name: array for name, array in inputs.items() if array.chunks is not None}
+    if not found:
+        return {}
+    arrays = list(xr.unify_chunks(*found.values()))
+    edges = set(np.cumsum(blocks.times).tolist())
+    for number, array in enumerate(arrays):
+        if "time" in array.dims and not edges <= set(np.cumsum(array.chunksizes["time"]).tolist()):
+            arrays[number] = array.chunk({"time": blocks.times})
+    return {name: array.data for name, array in zip(found, arrays, strict=True)}

@@ -1,61 +1,144 @@
 """The graph of a segmentation: Dask only, no torch and no pixel.
 
-A block costs one task that gathers references to its variables, up to eight that crop the edges its
-neighbours need, and one that computes: a fifteenth of the tasks of ``map_overlap`` over many variables.
+A block of a cube that lies in Dask costs one task that gathers references to its variables, up to four that
+cut strips for its neighbours, and one that computes; a block of a cube that lies in a file or in memory costs
+the last one alone, which reads what it needs.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from xglof.engine.blocks import Blocks
 from xglof.engine.job import Job, Span
 
 Arrays = dict[str, npt.NDArray[np.generic]]
-Slices = tuple[slice, slice]
+Place = tuple[int, int, int]
 
 
-def segment_graph(job: Job, variables: Mapping[str, da.Array]) -> da.Array:
-    """Lazy lake probability and sensor bits over a raster.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Variables that lie in memory or in a file and not in Dask, ``(time, y, x)`` or ``(y, x)``.
+
+    A block reads its own pixels with their margin from them, so it waits for no other block.
+    """
+
+    variables: Mapping[str, xr.Variable]
+
+    def read(self, times: Span, rows: Span, cols: Span) -> Arrays:
+        """The variables over a part of the raster."""
+        part = tuple(slice(*span) for span in (times, rows, cols))
+        return {name: each[part[-each.ndim :]].values for name, each in self.variables.items()}
+
+
+def segment_graph(
+    job: Job, blocks: Blocks, lazy: Mapping[str, da.Array], opened: Mapping[str, xr.DataArray]
+) -> da.Array:
+    """Lazy layers of a segmentation over a raster.
 
     Parameters
     ----------
     job
-        Model, lattice and numerics.
-    variables
-        Dask arrays ``(time, y, x)`` or ``(y, x)`` on one grid and with equal chunks, one time step a chunk.
+        Model, lattice, numerics and layers.
+    blocks
+        The chunks of the result, on whole time chunks of ``lazy``.
+    lazy
+        Dask arrays ``(time, y, x)`` or ``(y, x)`` on one grid and with equal chunks.
+    opened
+        Variables on the same grid that are no Dask arrays.
 
     Returns
     -------
     dask.array.Array
-        ``(2, time, y, x)`` float32 with the chunks of the variables; see
-        :func:`xglof.engine.runner.segment_block`.
+        ``(planes, time, y, x)`` float32; see :func:`xglof.engine.runner.segment_block`.
     """
-    name = "segment-" + tokenize(job, job.numerics, {key: array.name for key, array in variables.items()})
-    full = max(variables.values(), key=lambda array: array.ndim)
-    times = full.chunks[0] if full.ndim == 3 else (1,)
-    rows, cols = _spans(full.chunks[-2]), _spans(full.chunks[-1])
-    down = [_pieces(job.y.reads(*span), rows) for span in rows]
-    across = [_pieces(job.x.reads(*span), cols) for span in cols]
+    # a variable in a file is named as Dask would name it, which reads nothing
+    named = {key: array.name for key, array in lazy.items()}
+    named |= {key: array.chunk(-1).data.name for key, array in opened.items()}
+    name = "segment-" + tokenize(job, job.numerics, blocks, named)
     layer: dict[Any, Any] = {"job-" + name: job}
-    blocks = itertools.product(range(len(times)), range(len(rows)), range(len(cols)))
-    for time, row, col in blocks:
-        sources = [_chunk_key(array, time, row, col) for array in variables.values()]
-        layer["pack-" + name, time, row, col] = (_pack, list(variables), sources)
-        pieces = [
-            [_piece(layer, name, (time, r, c), (ys, xs)) for c, xs in across[col]] for r, ys in down[row]
-        ]
-        layer[name, 0, time, row, col] = (_compute, "job-" + name, rows[row], cols[col], pieces)
-    inputs: Any = list(variables.values())
+    if opened:
+        layer["opened-" + name] = Opened({key: array.variable for key, array in opened.items()})
+    chunks = _Chunks(lazy, job, "pack-" + name)
+    spans = [list(enumerate(_spans(sizes))) for sizes in (blocks.times, blocks.rows, blocks.cols)]
+    for (t, times), (r, rows), (c, cols) in itertools.product(*spans):
+        places, keys = chunks.pieces(layer, times, rows, cols)
+        source = "opened-" + name if opened else None
+        layer[name, 0, t, r, c] = (_compute, "job-" + name, times, rows, cols, source, places, keys)
+    inputs: Any = list(lazy.values())
     graph = HighLevelGraph.from_collections(name, layer, dependencies=inputs)
-    return da.Array(graph, name, ((2,), times, *full.chunks[-2:]), dtype=np.float32)
+    depth = max(part.stop for part in job.planes.values())
+    sizes = ((depth,), blocks.times, blocks.rows, blocks.cols)
+    return da.Array(graph, name, sizes, dtype=np.float32)
+
+
+class _Chunks:
+    """The chunks of the Dask arrays, and the tasks that hand them out in whole or in strips."""
+
+    def __init__(self, arrays: Mapping[str, da.Array], job: Job, name: str) -> None:
+        self.arrays, self.job, self.name = arrays, job, name
+        full = max(arrays.values(), key=lambda array: array.ndim, default=None)
+        sizes: tuple[tuple[int, ...], ...] = () if full is None else full.chunks
+        self.times = _spans(sizes[0]) if len(sizes) == 3 else None
+        self.rows, self.cols = (_spans(sizes[-2]), _spans(sizes[-1])) if sizes else ([], [])
+        self.cuts: dict[tuple[int, Span], list[tuple[int, slice]]] = {}
+
+    def pieces(
+        self, layer: dict[Any, Any], times: Span, rows: Span, cols: Span
+    ) -> tuple[list[Place], list[Any]]:
+        """Places and keys of what a block reads; their tasks are added to the layer."""
+        down = self._cut(0, self.rows, self.job.y.reads, rows)
+        across = self._cut(1, self.cols, self.job.x.reads, cols)
+        steps = [(0, times)] if self.times is None else enumerate(self.times)  # without time: good for all
+        found = []
+        for t, (begin, end) in steps:
+            if times[0] <= begin and end <= times[1]:
+                for (r, ys), (c, xs) in itertools.product(down, across):
+                    found.append(self._piece(layer, (t, r, c), begin, ys, xs))
+        return [place for place, _ in found], [key for _, key in found]
+
+    def _cut(self, axis: int, spans: list[Span], reads: Any, block: Span) -> list[tuple[int, slice]]:
+        """The chunks that hold what a block reads, with its part of them: ``slice(None)`` for all."""
+        if (axis, block) not in self.cuts:
+            first, last = reads(*block)
+            self.cuts[axis, block] = [
+                (number, _part((begin, end), (first, last)))
+                for number, (begin, end) in enumerate(spans)
+                if begin < last and end > first
+            ]
+        return self.cuts[axis, block]
+
+    def _piece(
+        self, layer: dict[Any, Any], chunk: Place, time: int, ys: slice, xs: slice
+    ) -> tuple[Place, tuple[object, ...]]:
+        """A chunk or a strip over all its columns or all its rows: corners are cut when they are used."""
+        _, r, c = chunk
+        top, left = self.rows[r][0], self.cols[c][0]
+        pack = (self.name, *chunk)
+        layer.setdefault(
+            pack, (_pack, list(self.arrays), [_key(array, chunk) for array in self.arrays.values()])
+        )
+        whole = slice(None)
+        if ys == whole and xs == whole:
+            return (time, top, left), pack
+        axis, part = ("cols", xs) if ys == whole else ("rows", ys)
+        key = (f"{axis}-{self.name}", *chunk, part.start, part.stop)
+        layer.setdefault(key, (_strip, pack, axis, part.start, part.stop))
+        return (
+            time,
+            top + (part.start if axis == "rows" else 0),
+            left + (part.start if axis == "cols" else 0),
+        ), key
 
 
 def _spans(chunks: Sequence[int]) -> list[Span]:
@@ -63,44 +146,38 @@ def _spans(chunks: Sequence[int]) -> list[Span]:
     return list(itertools.pairwise(edges))
 
 
-def _pieces(read: Span, spans: Sequence[Span]) -> list[tuple[int, slice]]:
-    """The chunks that hold the pixels ``read``, with its part of them: ``slice(None)`` for all."""
-    pieces = []
-    for number, (begin, end) in enumerate(spans):
-        first, last = max(read[0], begin), min(read[1], end)
-        if first < last:
-            whole = (first, last) == (begin, end)
-            pieces.append((number, slice(None) if whole else slice(first - begin, last - begin)))
-    return pieces
+def _part(chunk: Span, read: Span) -> slice:
+    first, last = max(read[0], chunk[0]), min(read[1], chunk[1])
+    return slice(None) if (first, last) == chunk else slice(first - chunk[0], last - chunk[0])
 
 
-def _chunk_key(array: da.Array, time: int, row: int, col: int) -> tuple[object, ...]:
-    return (array.name, time, row, col) if array.ndim == 3 else (array.name, row, col)
-
-
-def _piece(layer: dict[Any, Any], name: str, block: tuple[int, int, int], part: Slices) -> tuple[object, ...]:
-    """Key of a part of a packed block, with its task where the part is not the whole."""
-    if part == (slice(None), slice(None)):
-        return ("pack-" + name, *block)
-    edges = [(side.start, side.stop) for side in part]
-    key = ("edge-" + name, *block, *itertools.chain(*edges))
-    layer[key] = (_crop, ("pack-" + name, *block), *edges)
-    return key
+def _key(array: da.Array, chunk: Place) -> tuple[object, ...]:
+    return (array.name, *chunk[-array.ndim :])
 
 
 def _pack(names: Sequence[str], arrays: Sequence[npt.NDArray[np.generic]]) -> Arrays:
     return dict(zip(names, arrays, strict=True))
 
 
-def _crop(block: Arrays, rows: tuple[int | None, int | None], cols: tuple[int | None, int | None]) -> Arrays:
-    """A contiguous copy, so that a neighbour holds on to an edge and not to the whole block."""
-    part = (..., slice(*rows), slice(*cols))
-    return {name: np.ascontiguousarray(array[part]) for name, array in block.items()}
+def _strip(chunk: Arrays, axis: str, begin: int, end: int) -> Arrays:
+    """A contiguous copy, so that a neighbour holds on to a strip and not to the whole chunk."""
+    part = (..., slice(begin, end)) if axis == "cols" else (..., slice(begin, end), slice(None))
+    return {name: np.ascontiguousarray(array[part]) for name, array in chunk.items()}
 
 
-def _compute(job: Job, rows: Span, cols: Span, pieces: list[list[Arrays]]) -> npt.NDArray[np.float32]:
+def _compute(
+    job: Job,
+    times: Span,
+    rows: Span,
+    cols: Span,
+    opened: Opened | None,
+    places: list[Place],
+    pieces: list[Arrays],
+) -> npt.NDArray[np.float32]:
     from xglof.engine.runner import segment_block
 
-    names = pieces[0][0]
-    arrays = {name: np.block([[piece[name] for piece in line] for line in pieces]) for name in names}
-    return segment_block(job, rows, cols, arrays)
+    patches = list(zip(places, pieces, strict=True))
+    if opened is not None:
+        read = job.y.reads(*rows), job.x.reads(*cols)
+        patches.append(((times[0], read[0][0], read[1][0]), opened.read(times, *read)))
+    return segment_block(job, times, rows, cols, patches)

@@ -60,14 +60,15 @@ class Axis:
         highest = -((-self.first - end) // self.stride) - 1
         return range(lowest * self.stride - self.first, highest * self.stride - self.first + 1, self.stride)
 
-    def reads(self, begin: int, end: int) -> tuple[int, int]:
-        """The pixels of the raster that the windows touching ``begin`` to ``end`` read."""
-        halo = self.window - 1
-        return max(0, begin - halo), min(self.size, end + halo)
+    def extent(self, begin: int, end: int) -> tuple[int, int]:
+        """The pixels, inside the raster or not, under the windows that touch ``begin`` to ``end``."""
+        starts = self.starts(begin, end)
+        return starts[0], starts[-1] + self.window
 
-    def source(self, begin: int, end: int) -> npt.NDArray[np.int64]:
-        """Raster pixel that stands at each of the positions ``begin`` to ``end``, by reflection outside."""
-        return reflect(np.arange(begin, end), self.size)
+    def reads(self, begin: int, end: int) -> tuple[int, int]:
+        """The pixels of the raster that these windows read, reflections included."""
+        pixels = reflect(np.arange(*self.extent(begin, end)), self.size)
+        return int(pixels.min()), int(pixels.max()) + 1
 
 
 def reflect(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:

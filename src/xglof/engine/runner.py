@@ -1,4 +1,4 @@
-"""A block through a network: the only module of the engine that knows torch.
+"""A block through a network.
 
 :func:`segment_block` is what a task of the graph runs. Everything in it depends on nothing but the block's
 pixels and the :class:`Job`, so a block can be computed anywhere, again, with the same bits.
@@ -6,314 +6,129 @@ pixels and the :class:`Job`, so a block can be computed anywhere, again, with th
 
 from __future__ import annotations
 
-import functools
-import operator
-import os
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from scipy.special import expit
 from torch import Tensor, nn
 
-from xglof.bands import MODALITIES
 from xglof.cube.flags import Flag
 from xglof.engine.blend import UNITY, window_weights
-from xglof.engine.job import Augmentation, Job, Span
+from xglof.engine.choose import Chosen, Inputs, Window, choose_windows, used_bits
+from xglof.engine.device import in_order, place_for_a_block, platform, turn
+from xglof.engine.job import Job, Span
+from xglof.engine.layers import class_probabilities, classes, entropy, says_lake
+from xglof.engine.stage import HostBlock, Patch, Staged, lay_out, stage
 from xglof.errors import ModelError
-from xglof.models.spec import ModelInput, ModelSpec
 
-#: A window of a block: time step, row and column of the block's own part of the lattice.
-Window = tuple[int, int, int]
-#: The windows to run, in lattice order, each with the numbers of the inputs it is run with.
-Chosen = dict[Window, tuple[int, ...]]
-Task = tuple[tuple[int, ...], list[tuple[Window, tuple[int, ...]]]]
-
-#: Flips of test-time augmentation, as the axes turned.
-_FLIPS: dict[Augmentation, tuple[tuple[int, ...], ...]] = {
-    None: ((),),
-    "flip": ((), (-1,), (-2,), (-2, -1)),
-}
-_USED = {"S2L2A": Flag.s2_used, "S1RTC": Flag.s1_used, "S1GRD": Flag.s1_used}
-_DEVICE_LOCKS: dict[str, threading.Lock] = {}
-_DEFAULT_LOCK = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class _Staged:
-    """One modality of a block on the device, windows laid out without gaps.
-
-    ``values`` (T, C, Y, X) float32 standardised; ``observed`` (T, Y, X) bool. ``T`` is 1 without time.
-    """
-
-    source: ModelInput
-    values: Tensor
-    observed: Tensor
-
-    def at(self, time: int) -> int:
-        """Where a time step lies: what has no time holds for all."""
-        return time if self.values.shape[0] > 1 else 0
+#: Windows of one forward pass, each with the flip it is shown in, and what they are run with.
+Batch = tuple[Inputs, list[tuple[Window, tuple[int, ...]]]]
 
 
 def segment_block(
-    job: Job, rows: Span, cols: Span, arrays: Mapping[str, npt.NDArray[np.generic]]
+    job: Job, times: Span, rows: Span, cols: Span, patches: Iterable[Patch]
 ) -> npt.NDArray[np.float32]:
-    """Lake probability and the sensors used over one block.
+    """Flags, lake probability and the other layers of a job over one block.
 
     Parameters
     ----------
     job
         Model, lattice and numerics.
-    rows, cols
-        The block, in pixels of the raster, end excluded.
-    arrays
-        By variable name, ``(time, Y, X)`` or ``(Y, X)`` over all pixels that the block's windows read
-        (:meth:`xglof.engine.lattice.Axis.reads`), in the cube's units and nodata.
+    times, rows, cols
+        The block, in time steps and pixels of the raster, ends excluded.
+    patches
+        The variables, in the cube's units and nodata, over all pixels that the block's windows read
+        (:func:`xglof.engine.stage.lay_out`).
 
     Returns
     -------
     numpy.ndarray
-        ``(2, time, rows, cols)`` float32: the probability, NaN where unobserved, and the sum of the bits
-        ``s2_used`` and ``s1_used`` of :class:`xglof.cube.flags.Flag`.
+        ``(planes, time, rows, cols)`` float32 in the order of :attr:`Job.planes`: the bits of
+        :class:`xglof.cube.flags.Flag` as a number, the rest NaN where there is no answer.
 
     Raises
     ------
     ModelError
-        If the network returns another shape than its spec says, or a value that is not finite.
+        If this machine has other numerics than the job was made for; if the network returns another shape
+        than its spec says, or a value that is not finite; if not even one row of windows fits the device.
     """
-    starts = job.y.starts(*rows), job.x.starts(*cols)
-    origin = starts[0][0], starts[1][0]
-    with torch.inference_mode():
-        index = _source_index(job, rows, cols, starts)
-        staged = [
-            _stage(source, arrays, index, job.device)
-            for source in job.spec.inputs
-            if source.bands[0] in arrays  # the cube has an optional modality whole or not at all
-        ]
-        seen = {stage.source: stage.observed for stage in staged}
-        flags = arrays["flags"][..., index[0][:, None], index[1]] if "flags" in arrays else None
-        observed = observed_pixels(job.spec, seen, flags)
-        chosen = _choose_inputs(job, staged, observed)
-        logits = _run_windows(job, staged, chosen)
-        probability = _activate(job.spec, _blend(job, logits, rows, cols, observed.shape[0], origin))
-        used = _used_bits(job, staged, chosen, rows, cols, origin)
-    inner = [slice(s[0] - o, s[1] - o) for s, o in zip((rows, cols), origin, strict=True)]
-    # a pixel whose only sensor was left out of every window over it has no answer of its own
-    answered = observed[:, *inner].cpu().numpy() & (used > 0)
-    return np.stack([np.where(answered, probability, np.nan), np.where(answered, used, 0)]).astype(np.float32)
-
-
-def _source_index(
-    job: Job, rows: Span, cols: Span, starts: tuple[range, range]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which pixel of the arrays stands at each pixel of the windows laid out, reflections included."""
-    down, across = (
-        axis.source(first[0], first[-1] + axis.window) - axis.reads(*span)[0]
-        for axis, span, first in zip((job.y, job.x), (rows, cols), starts, strict=True)
-    )
-    return down, across
-
-
-def _stage(
-    source: ModelInput,
-    arrays: Mapping[str, npt.NDArray[np.generic]],
-    index: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    device: str,
-) -> _Staged:
-    """Copy a modality to the device, standardise it there and lay its windows out."""
-    values, observed = standardise(source, arrays, device)
-    return _Staged(source, _lay_out(values, index), _lay_out(observed, index))
-
-
-def _lay_out(plane: Tensor, index: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> Tensor:
-    """The pixels at ``index``: a view inside the raster, a copy where edges are reflected."""
-    for axis, numbers in zip((-2, -1), index, strict=True):
-        if np.all(np.diff(numbers) == 1):
-            plane = plane.narrow(axis, int(numbers[0]), len(numbers))
-        else:
-            plane = plane.index_select(axis, torch.from_numpy(numbers).to(plane.device))
-    return plane
-
-
-def standardise(
-    source: ModelInput, arrays: Mapping[str, npt.NDArray[np.generic]], device: str = "cpu"
-) -> tuple[Tensor, Tensor]:
-    """A modality as a network takes it, for inference and training alike.
-
-    Parameters
-    ----------
-    source
-        The modality, with its statistics and fill.
-    arrays
-        By variable name, ``(time, y, x)`` or ``(y, x)`` in the cube's units and nodata.
-    device
-        Where the result lies; each band is copied there once.
-
-    Returns
-    -------
-    values : torch.Tensor
-        ``(time, band, y, x)`` float32, standardised, nodata filled; ``time`` is 1 where the arrays have none.
-    observed : torch.Tensor
-        ``(time, y, x)`` bool: every band has data.
-    """
-    nodata = {band.name: band.nodata for band in MODALITIES[source.modality].bands}
-    shape = np.broadcast_shapes(*(arrays[name].shape for name in source.bands))
-    times, height, width = shape if len(shape) == 3 else (1, *shape)
-    values = torch.empty((times, len(source.bands), height, width), dtype=torch.float32, device=device)
-    observed = torch.ones((times, height, width), dtype=torch.bool, device=device)
-    for number, name in enumerate(source.bands):  # one band at a time: no second copy of them all
-        plane = torch.from_numpy(arrays[name].astype(np.float32, copy=False)).to(device)
-        good = torch.isfinite(plane) & (plane != nodata[name])  # a NaN nodata differs from everything
-        filled = torch.where(good, plane, source.fill[number])
-        values[:, number] = (filled - source.mean[number]) / source.std[number]
-        observed &= good
-    return values, observed
-
-
-def observed_pixels(
-    spec: ModelSpec, seen: Mapping[ModelInput, Tensor], flags: npt.NDArray[np.generic] | None
-) -> Tensor:
-    """Pixels with an answer: seen by a sensor and by every required one, and not flagged.
-
-    Parameters
-    ----------
-    spec
-        The model: which modalities are required, and which flags forbid an answer.
-    seen
-        ``(time, y, x)`` bool by input, as :func:`standardise` returns it.
-    flags
-        ``(time, y, x)`` or ``(y, x)`` uint16, or ``None``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``(time, y, x)`` bool.
-    """
-    sensors = {source: mask for source, mask in seen.items() if source.has_time}
-    observed = torch.stack(list(sensors.values())).any(dim=0)
-    for source, mask in sensors.items():
-        if not source.optional:
-            observed = observed & mask
-    if flags is not None:
-        forbidden = np.uint16(functools.reduce(operator.or_, (Flag[n] for n in spec.unobserved_when), 0))
-        clear = torch.from_numpy((flags.astype(np.uint16) & forbidden) == 0)
-        observed = observed & clear.to(observed.device)
-    return observed
-
-
-def _choose_inputs(job: Job, staged: list[_Staged], observed: Tensor) -> Chosen:
-    """For each window that has an observed pixel, the modalities to run it with, in lattice order."""
-    worth = _per_window(job, observed) > 0
-    needed = job.spec.min_share * job.spec.window**2
-    seen = [_per_window(job, stage.observed) for stage in staged]
-    chosen: Chosen = {}
-    for time, row, col in torch.nonzero(worth).tolist():
-        counts = [int(count[stage.at(time), row, col]) for count, stage in zip(seen, staged, strict=True)]
-        kept = [
-            not stage.source.optional or count >= max(needed, 1)
-            for count, stage in zip(counts, staged, strict=True)
-        ]
-        if not any(keep and stage.source.has_time for keep, stage in zip(kept, staged, strict=True)):
-            # sensors below the share are better than no sensor at all
-            kept = [
-                keep or (stage.source.has_time and count > 0)
-                for keep, count, stage in zip(kept, counts, staged, strict=True)
-            ]
-        chosen[time, row, col] = tuple(number for number, keep in enumerate(kept) if keep)
-    return chosen
-
-
-def _per_window(job: Job, mask: Tensor) -> Tensor:
-    """Number of true pixels in each window, (T, rows, columns) int64 on the host."""
-    side = job.spec.window
-    # from running sums: a sum over unfolded windows copies every pixel once a window
-    totals = F.pad(mask.cumsum(-1).cumsum(-2), (1, 0, 1, 0))
-    rows = totals[..., side :: job.y.stride, :] - totals[..., : -side : job.y.stride, :]
-    return (rows[..., side :: job.x.stride] - rows[..., : -side : job.x.stride]).cpu()
-
-
-def _run_windows(job: Job, staged: list[_Staged], chosen: Chosen) -> dict[Window, Tensor]:
-    """Logits (K, W, W) of each chosen window on the device, averaged over the flips."""
-    flips = _FLIPS[job.tta]
-    groups: dict[tuple[int, ...], list[tuple[Window, tuple[int, ...]]]] = {}
-    for window, inputs in chosen.items():
-        groups.setdefault(inputs, []).extend((window, flip) for flip in flips)
-    tasks = [
-        (inputs, items[begin : begin + job.batch])
-        for inputs, items in groups.items()
-        for begin in range(0, len(items), job.batch)
-    ]
-    network = job.spec.load(job.device)
-    logits: dict[Window, Tensor] = {}
-    for (_, items), output in zip(
-        tasks, _map_batches(job, lambda task: _forward(job, network, staged, *task), tasks), strict=True
-    ):
-        # in the order of the list, whatever batch ended first: sums over flips keep their order
-        for (window, _), logit in zip(items, output, strict=False):
-            logits[window] = logits[window] + logit if window in logits else logit
-    return {window: logit / len(flips) for window, logit in logits.items()}
-
-
-def _forward(
-    job: Job,
-    network: nn.Module,
-    staged: list[_Staged],
-    inputs: tuple[int, ...],
-    items: list[tuple[Window, tuple[int, ...]]],
-) -> Tensor:
-    """One forward pass over up to ``batch`` windows, filled up to ``batch`` by repeating the last."""
-    filled = items + items[-1:] * (job.batch - len(items))
-    side = job.spec.window
-    batch: dict[str, Tensor] = {}
-    for stage in (staged[number] for number in inputs):
-        crops = []
-        for (time, row, col), flip in filled:
-            top, left = row * job.y.stride, col * job.x.stride
-            crop = stage.values[stage.at(time), :, top : top + side, left : left + side]
-            crops.append(crop.flip(flip) if flip else crop)
-        batch[stage.source.modality] = torch.stack(crops)
-    with torch.inference_mode():
-        output = network(batch)
-    _check_output(job, output)
-    pairs = zip(output[: len(items)].float(), items, strict=True)
-    return torch.stack([logit.flip(flip) if flip else logit for logit, (_, flip) in pairs])
-
-
-def _check_output(job: Job, output: object) -> None:
-    expected = (job.batch, len(job.spec.classes), job.spec.window, job.spec.window)
-    if not isinstance(output, Tensor) or tuple(output.shape) != expected:
-        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    here = platform(job.device) if _is_here(job.device) else "no such device"
+    if here != job.platform:
         raise ModelError(
-            f"model {job.spec.name!r} returned {got}, expected a tensor (batch, classes, rows, columns) = "
-            f"{expected}; mend its forward or its spec"
+            f"this process has {here} for {job.device}, and the segmentation was made for {job.platform}: "
+            "results would differ in the last bits. Call segment() while the Dask client is active, which "
+            "asks the workers, or compute on workers like the one that called it"
         )
-    if not torch.isfinite(output).all():
+    return _segment(job, lay_out(job, times, rows, cols, patches))
+
+
+def _is_here(device: str) -> bool:
+    return device == "cpu" or int(device.partition(":")[2]) < torch.cuda.device_count()
+
+
+def _segment(job: Job, block: HostBlock) -> npt.NDArray[np.float32]:
+    """The block; in two parts where it does not fit the device, which changes no bit."""
+    try:
+        with torch.inference_mode(), place_for_a_block(job.device):
+            return _on_device(job, block)
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition("\n")[0]  # the error itself would keep the tensors of its frames
+    if job.device != "cpu":
+        torch.cuda.empty_cache()
+    begin, end = block.rows
+    if end - begin <= job.y.stride:
+        less = f"pass batch_size={job.batch // 2}" if job.batch > 3 else "use another device"
+        raise ModelError(
+            f"{job.device} has no memory for one row of windows in batches of {job.batch} ({reason}); "
+            f"{less}, which is another numerics key: compute the whole map with it"
+        )
+    middle = (begin + end) // 2
+    halves = [_segment(job, block.part(job, span)) for span in ((begin, middle), (middle, end))]
+    return np.concatenate(halves, axis=-2)
+
+
+def _on_device(job: Job, block: HostBlock) -> npt.NDArray[np.float32]:
+    network = job.spec.load(job.device)
+    staged = stage(job, block)
+    chosen = choose_windows(job, staged)
+    with turn(job.device):
+        logits, votes = _blend(job, network, staged, chosen)
+        result = _layers(job, staged, used_bits(job, staged, chosen), logits, votes)
+        if result.is_cuda:
+            host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+            host.copy_(result, non_blocking=True)
+            torch.cuda.current_stream().synchronize()
+            return np.asarray(host.numpy())
+    return np.asarray(result.numpy())
+
+
+def _blend(job: Job, network: nn.Module, staged: Staged, chosen: Chosen) -> tuple[Tensor, Tensor]:
+    """Weighted sums over the block of the windows' logits, (T, K, rows, cols), and of what they call lake.
+
+    The latter is (T, rows, cols), empty where it is not asked for. Product and sum stay two operations (a
+    fused one rounds once, and only in part of an array), and windows come in the order of :data:`Chosen`, so
+    a pixel's bits depend on its windows alone.
+    """
+    times, height, width = staged.of_block(staged.worth).shape
+    wanted = "tile_mismatch" in job.layers
+    total = torch.zeros((times, len(job.spec.classes), height, width), device=job.device)
+    votes = torch.zeros((times, height, width) if wanted else (0,), device=job.device)
+    weights = _weights(job).to(job.device)
+    for (time, row, col), logit in _window_logits(job, network, staged, chosen):
+        down, below = _meet(row * job.y.stride, job.spec.window, staged.inner[0])
+        across, beside = _meet(col * job.x.stride, job.spec.window, staged.inner[1])
+        total[time, :, below, beside] += weights[down, across] * logit[:, down, across]
+        if wanted:
+            votes[time, below, beside] += weights[down, across] * says_lake(job.spec, logit)[down, across]
+    if not torch.isfinite(total).all():
         raise ModelError(
             f"model {job.spec.name!r} returned a value that is not finite; check its weights and the "
             "statistics of its spec"
         )
-
-
-def _blend(
-    job: Job, logits: Mapping[Window, Tensor], rows: Span, cols: Span, times: int, origin: Span
-) -> Tensor:
-    """Weighted sum of the windows' logits over the block, (T, K, rows, cols) float32.
-
-    Product and sum stay two operations (a fused one rounds once, and only in part of an array), and windows
-    come in lattice order, so a pixel's bits depend on its windows alone.
-    """
-    shape = (times, len(job.spec.classes), rows[1] - rows[0], cols[1] - cols[0])
-    total = torch.zeros(shape, dtype=torch.float32, device=job.device)
-    weights = _weights(job).to(job.device)
-    for window, logit in sorted(logits.items(), key=lambda item: item[0]):
-        inside, block = _overlap(job, window, rows, cols, origin)
-        total[window[0], :, *block] += weights[inside] * logit[:, *inside]
-    return total
+    return total, votes
 
 
 def _weights(job: Job) -> Tensor:
@@ -322,79 +137,101 @@ def _weights(job: Job) -> Tensor:
     return (down[:, None] * across).float() / UNITY**2
 
 
-def _overlap(
-    job: Job, window: Window, rows: Span, cols: Span, origin: Span
-) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a window and the block meet: slices into the window, and into the block."""
-    inside, block = [], []
-    for axis, span, first, number in zip((job.y, job.x), (rows, cols), origin, window[1:], strict=True):
-        start = first + number * axis.stride
-        begin, end = max(start, span[0]), min(start + axis.window, span[1])
-        inside.append(slice(begin - start, end - start))
-        block.append(slice(begin - span[0], end - span[0]))
-    return (inside[0], inside[1]), (block[0], block[1])
+def _meet(start: int, window: int, inner: slice) -> tuple[slice, slice]:
+    """Where a window and the block meet along an axis: in the window, and in the block."""
+    begin, end = max(start, inner.start), min(start + window, inner.stop)
+    return slice(begin - start, end - start), slice(begin - inner.start, end - inner.start)
 
 
-def _activate(spec: ModelSpec, logits: Tensor) -> npt.NDArray[np.float32]:
-    """Probability of the class ``lake``, (T, rows, cols) float32.
+def _window_logits(
+    job: Job, network: nn.Module, staged: Staged, chosen: Chosen
+) -> Iterator[tuple[Window, Tensor]]:
+    """Logits (K, W, W) of each chosen window in order, averaged over the flips."""
+    batches: list[Batch] = []
+    for inputs, windows in chosen.items():
+        items = [(window, flip) for window in windows for flip in job.flips]
+        batches += [(inputs, items[i : i + job.batch]) for i in range(0, len(items), job.batch)]
+    views = tuple(
+        m.values.unfold(2, job.spec.window, job.y.stride).unfold(3, job.spec.window, job.x.stride)
+        for m in staged.modalities
+    )
+    forward = partial(_forward, job, network, staged, views)
+    flips, total = 0, torch.empty(0)
+    for (_, items), output in zip(batches, in_order(job.device, forward, batches), strict=True):
+        for (window, _), logit in zip(items, output, strict=False):  # the rest of a batch is filling
+            total = logit if flips == 0 else total + logit
+            flips += 1
+            if flips == len(job.flips):
+                yield window, total / flips
+                flips = 0
 
-    On the host by SciPy's element-wise loop: torch's vectorised sigmoid gives other bits at the end of an
-    array than in its middle.
+
+def _forward(job: Job, network: nn.Module, staged: Staged, views: tuple[Tensor, ...], batch: Batch) -> Tensor:
+    """One forward pass over up to ``batch`` windows, filled up to ``batch`` by repeating the last.
+
+    ``views`` are the windows of each modality, (T, C, rows, columns, W, W), without a copy.
     """
-    values = logits.cpu().numpy()
-    lake = values[:, spec.classes.index("lake")]
-    if spec.activation == "sigmoid":
-        return np.asarray(expit(lake), dtype=np.float32)
-    if spec.activation == "softmax":
-        others = np.exp(values.astype(np.float64) - lake[:, np.newaxis])
-        return np.asarray(1 / others.sum(axis=1), dtype=np.float32)
-    return np.array(lake)
+    inputs, items = batch
+    filled = items + items[-1:] * (job.batch - len(items))
+    where = torch.tensor([window for window, _ in filled], device=job.device)
+    given = {}
+    with torch.inference_mode(), _arithmetic(job):
+        for modality, view in ((staged.modalities[number], views[number]) for number in inputs):
+            times = where[:, 0] if view.shape[0] > 1 else torch.zeros_like(where[:, 0])
+            crops = view[times, :, where[:, 1], where[:, 2]]
+            given[modality.source.modality] = _flipped(job, crops, filled)
+        output = network(given)
+        _check_shape(job, output)
+        return _flipped(job, output.float(), filled)
 
 
-def _used_bits(
-    job: Job, staged: list[_Staged], chosen: Chosen, rows: Span, cols: Span, origin: Span
-) -> npt.NDArray[np.uint16]:
-    """Bits of the sensors that at least one window over a pixel was given, where the sensor saw it."""
-    times = max(stage.values.shape[0] for stage in staged)
-    used = np.zeros((times, rows[1] - rows[0], cols[1] - cols[0]), dtype=np.uint16)
-    for window, inputs in chosen.items():
-        inside, block = _overlap(job, window, rows, cols, origin)
-        top, left = window[1] * job.y.stride, window[2] * job.x.stride
-        for stage in (staged[number] for number in inputs if staged[number].source.has_time):
-            area = (
-                slice(top + inside[0].start, top + inside[0].stop),
-                slice(left + inside[1].start, left + inside[1].stop),
-            )
-            seen = stage.observed[window[0], *area].cpu().numpy()
-            used[window[0], *block] |= np.where(seen, np.uint16(_USED[stage.source.modality]), np.uint16(0))
-    return used
+def _flipped(job: Job, crops: Tensor, items: list[tuple[Window, tuple[int, ...]]]) -> Tensor:
+    """Each crop in its flip; a flip undoes itself."""
+    for flip in job.flips[1:]:
+        members = [number for number, (_, own) in enumerate(items) if own == flip]
+        crops[members] = crops[members].flip(flip)
+    return crops
 
 
-def _map_batches(job: Job, forward: Callable[[Task], Tensor], tasks: list[Task]) -> Iterable[Tensor]:
-    """Run the batches in order: one at a time on a GPU, one a core on a CPU."""
-    if job.device == "cpu":
-        return _one_thread_pool(os.getpid()).map(forward, tasks)
-    with _DEVICE_LOCKS.setdefault(job.device, threading.Lock()):
-        return [forward(task) for task in tasks]
+def _arithmetic(job: Job) -> AbstractContextManager[object]:
+    if job.precision == "float32":
+        return nullcontext()
+    return torch.autocast("cuda", dtype=getattr(torch, job.precision))
 
 
-@functools.cache
-def _one_thread_pool(process: int) -> ThreadPoolExecutor:
-    """Threads that each run torch on one core, one pool a process (a forked child makes its own).
+def _check_shape(job: Job, output: object) -> None:
+    expected = (job.batch, len(job.spec.classes), job.spec.window, job.spec.window)
+    if not isinstance(output, Tensor) or tuple(output.shape) != expected:
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ModelError(
+            f"model {job.spec.name!r} returned {got}, expected a tensor (batch, classes, rows, columns) = "
+            f"{expected}; mend its forward or its spec"
+        )
 
-    The number of threads inside an operation changes its bits; the number of operations side by side does
-    not. So every batch on a CPU runs on one thread, and as many batches run as there are cores.
-    """
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), "xglof-forward", initializer=_work_on_one_thread)
 
-
-def _work_on_one_thread() -> None:
-    """Give this thread one core of torch's, and leave what torch gives to other threads as it was."""
-    # set_num_threads sets this thread's number and the one that new threads begin with; another thread sets
-    # the latter back. Asked for its number first, a thread does not take the default again later.
-    with _DEFAULT_LOCK:
-        default = torch.get_num_threads()
-        torch.set_num_threads(1)
-        restore = threading.Thread(target=torch.set_num_threads, args=(default,))
-        restore.start()
-        restore.join()
+def _layers(job: Job, staged: Staged, used: Tensor, logits: Tensor, votes: Tensor) -> Tensor:
+    """The layers of the job one upon the other, (planes, T, rows, cols) float32."""
+    spec, planes = job.spec, job.planes
+    depth = max(part.stop for part in planes.values())
+    times, _, height, width = logits.shape
+    result = torch.empty((depth, times, height, width), dtype=torch.float32, device=logits.device)
+    probabilities = class_probabilities(spec, logits)
+    result[planes["probability"]] = probabilities[:, spec.classes.index("lake")]
+    if "logit" in planes:
+        result[planes["logit"]] = logits.transpose(0, 1)
+    if "classes" in planes:
+        result[planes["classes"]] = classes(spec, logits)
+    if "entropy" in planes:
+        result[planes["entropy"]] = entropy(spec, probabilities)
+    if "tile_mismatch" in planes:
+        result[planes["tile_mismatch"]] = torch.where(says_lake(spec, logits), 1 - votes, votes)
+    # a pixel whose only sensor was left out of every window over it has no answer of its own
+    answered = staged.of_block(staged.worth) & (used > 0)
+    result[1:].masked_fill_(~answered, float("nan"))
+    flags = torch.where(answered, used, 0)
+    if staged.flags is not None:
+        flags = flags | staged.flags
+    if staged.requested is not None:
+        flags = torch.where(staged.requested, flags, flags | int(Flag.not_requested))
+    result[planes["flags"]] = flags.float()
+    return result

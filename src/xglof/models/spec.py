@@ -108,6 +108,11 @@ class ModelSpec:
         A window whose observed share of an optional modality is below this is run without that modality.
     licence, caveat
         Said wherever the model's results are shown.
+    summary
+        One line for a list of models.
+    window_bytes
+        Peak memory of a forward pass by window of its batch, bytes (``benchmarks/block_memory.py --window``);
+        what :func:`xglof.segment` needs to keep to a ``memory_budget``.
     """
 
     name: str
@@ -124,8 +129,9 @@ class ModelSpec:
     min_share: float = 0.05
     licence: str = ""
     caveat: str = ""
-    # kept out of comparisons: how a person reads it
+    # kept out of comparisons: how a person reads it, and what it takes
     summary: str = field(default="", compare=False)
+    window_bytes: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         pairs = self.kwargs.items() if isinstance(self.kwargs, Mapping) else self.kwargs
@@ -196,6 +202,10 @@ class ModelSpec:
                 if self.weights is not None:
                     self.weights.load_into(network)
                 _NETWORKS[key] = network.to(device).eval().requires_grad_(False)
+                if device != "cpu":  # other streams use it too
+                    import torch
+
+                    torch.cuda.synchronize(device)
             return _NETWORKS[key]
 
 

@@ -1,0 +1,221 @@
+"""The devices that networks run on: their names, their part of the numerics key, and turns on them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform as machine
+import queue
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from xglof.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Blocks that may lie on a GPU at once: one computes while the other is copied.
+_BLOCKS_A_GPU = 2
+_MAKING = threading.Lock()
+
+
+def resolve(device: str) -> str:
+    """``"cpu"`` or ``"cuda:N"`` for what a user may write.
+
+    Raises
+    ------
+    ModelError
+        If the device is unknown or not there.
+    """
+    import torch
+
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        device = "cuda" if available else "cpu"
+    if device == "cpu":
+        return device
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        raise ModelError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    if int(number or 0) >= available:
+        raise ModelError(f"device {device!r} is not there: {available} CUDA devices are; use device='cpu'")
+    return f"cuda:{int(number or 0)}"
+
+
+@functools.cache
+def platform(device: str) -> str:
+    """Model of a device and build of torch: what decides, beside the job, about the last bits."""
+    import torch
+
+    if device == "cpu":
+        model = f"{_cpu_model()}, {torch.backends.cpu.get_cpu_capability()}"
+    else:
+        model = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+    return f"{model}; torch {torch.__version__}"
+
+
+def _cpu_model() -> str:
+    """Name of the processor: its kernels are chosen by maker, instructions and caches."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return machine.processor() or machine.machine()
+
+
+def where_it_runs(device: str) -> tuple[tuple[str, str], int]:
+    """The resolved device and its platform, and how many batches run there at once.
+
+    Where a Dask client is active its workers are asked, who may have other machines than this one.
+
+    Raises
+    ------
+    ModelError
+        If the device is not there, or workers differ: a map must not mix results of two numerics keys.
+    """
+    answers = _ask_workers(device) or [_here(device)]
+    kinds = Counter(place for place, _ in answers)
+    if len(kinds) > 1:
+        text = "; ".join(f"{number} with {place[1]} on {place[0]}" for place, number in kinds.items())
+        raise ModelError(
+            f"the workers of the cluster give results that differ in the last bits: {text}. Use workers of "
+            "one kind, or name a device that all have"
+        )
+    return answers[0][0], max(batches for _, batches in answers)
+
+
+def _ask_workers(device: str) -> list[tuple[tuple[str, str], int]]:
+    """What each worker of the active client says; empty without a client, or without workers yet."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return []
+    try:
+        client = distributed.default_client()
+    except ValueError:
+        return []
+    return [] if client.asynchronous else list(client.run(_here, device).values())
+
+
+def _here(device: str, dask_worker: Any = None) -> tuple[tuple[str, str], int]:
+    """The device by its own name, its platform, and batches at once; ``dask_worker`` is given by Dask."""
+    resolved = resolve(device)
+    batches = (
+        side_by_side(resolved) if dask_worker is None or resolved != "cpu" else dask_worker.state.nthreads
+    )
+    return (resolved, platform(resolved)), int(batches)
+
+
+@contextmanager
+def place_for_a_block(device: str) -> Iterator[None]:
+    """Room for one more block on a device, with a stream of its own on a GPU.
+
+    What is copied on one stream overlaps what is computed on another. A block's work is done when it leaves.
+    """
+    if device == "cpu":
+        yield
+        return
+    import torch
+
+    streams = _streams(device)
+    stream = streams.get()
+    try:
+        with torch.cuda.stream(stream):
+            yield
+            stream.synchronize()
+    finally:
+        streams.put(stream)
+
+
+def turn(device: str) -> AbstractContextManager[object]:
+    """A turn at computing: one block at a time on a GPU, whatever the scheduler; any number on a CPU."""
+    return nullcontext() if device == "cpu" else _gpu_lock(device)
+
+
+def in_order(device: str, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+    """``function`` of every task, in order: one after another on a GPU, one a core on a CPU.
+
+    On a CPU no more results wait than twice the cores.
+    """
+    if device != "cpu":
+        yield from map(function, tasks)
+        return
+    pool, cores = _one_thread_pool(os.getpid())
+    waiting: deque[Future[R]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(function, task))
+            if len(waiting) >= 2 * cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def side_by_side(device: str) -> int:
+    """Batches that run at the same time here: as many as a Dask worker has threads, or cores; 1 on a GPU."""
+    if device != "cpu":
+        return 1
+    distributed = sys.modules.get("distributed")
+    if distributed is not None:
+        try:
+            return int(distributed.get_worker().state.nthreads)
+        except ValueError:  # not in a worker
+            pass
+    return len(os.sched_getaffinity(0))
+
+
+@functools.cache
+def _one_thread_pool(process: int) -> tuple[ThreadPoolExecutor, int]:
+    """Threads that each run torch on one core, one pool a process (a forked child makes its own).
+
+    The number of threads inside an operation changes its bits; the number of operations side by side does
+    not. So every batch on a CPU runs on one thread, and as many batches run as there are cores.
+    """
+    cores = side_by_side("cpu")
+    return ThreadPoolExecutor(cores, "xglof-forward", initializer=_work_on_one_thread), cores
+
+
+def _work_on_one_thread() -> None:
+    """Give this thread one core of torch's, and leave what torch gives to other threads as it was."""
+    import torch
+
+    # set_num_threads sets this thread's number and the one that new threads begin with; another thread sets
+    # the latter back. Asked for its number first, a thread does not take the default again later.
+    with _MAKING:
+        default = torch.get_num_threads()
+        torch.set_num_threads(1)
+        restore = threading.Thread(target=torch.set_num_threads, args=(default,))
+        restore.start()
+        restore.join()
+
+
+_LOCKS: dict[str, threading.Lock] = {}
+_STREAMS: dict[str, queue.SimpleQueue[torch.cuda.Stream]] = {}
+
+
+def _gpu_lock(device: str) -> threading.Lock:
+    with _MAKING:
+        return _LOCKS.setdefault(device, threading.Lock())
+
+
+def _streams(device: str) -> queue.SimpleQueue[Any]:
+    import torch
+
+    with _MAKING:
+        if device not in _STREAMS:
+            _STREAMS[device] = queue.SimpleQueue()
+            for _ in range(_BLOCKS_A_GPU):
+                _STREAMS[device].put(torch.cuda.Stream(device))
+        return _STREAMS[device]

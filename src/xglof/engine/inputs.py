@@ -1,0 +1,176 @@
+"""What of a cube a segmentation reads, checked before a graph is built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xglof.bands import MODALITIES, SAR_BANDS
+from xglof.cube.flags import flag_attrs
+from xglof.errors import CubeError
+from xglof.models.spec import ModelSpec
+
+#: How far, up or down, a cube's pixel may be from the size that a model was made for.
+_RESOLUTION_FACTOR = 1.25
+_METRES_A_DEGREE = 111_320.0
+
+
+def geobox_of(data: xr.Dataset | xr.DataArray) -> Any:
+    """Grid of a cube or mask.
+
+    Raises
+    ------
+    CubeError
+        No CRS, no regular grid, or a rotated one.
+    """
+    import odc.geo.xr  # noqa: F401  (registers .odc)
+
+    kind = "cube" if isinstance(data, xr.Dataset) else "mask"
+    geobox = data.odc.geobox
+    if geobox is None or geobox.crs is None:
+        raise CubeError(
+            f"the {kind} has no CRS or no regular grid; write one with {kind}.odc.assign_crs('EPSG:...') "
+            "or load the cube through xglof.open_cube"
+        )
+    if not geobox.axis_aligned:
+        raise CubeError(f"the {kind}'s grid is rotated; reproject it to a north-up grid first")
+    return geobox
+
+
+def spatial_dims(cube: xr.Dataset) -> tuple[str, str]:
+    """Names of the dims of rows and columns."""
+    geobox_of(cube)
+    y, x = cube.odc.spatial_dims
+    return str(y), str(x)
+
+
+def turns(cube: xr.Dataset, dims: tuple[str, str]) -> dict[str, slice]:
+    """The dims to reverse, now and in the result, for rows that run south and columns that run east."""
+    affine = geobox_of(cube).affine
+    wrong = (affine.e > 0, affine.a < 0)
+    return {dim: slice(None, None, -1) for dim, turn in zip(dims, wrong, strict=True) if turn}
+
+
+def check_resolution(cube: xr.Dataset, spec: ModelSpec) -> None:
+    """Refuse pixels of another size than the model was made for."""
+    geobox = geobox_of(cube)
+    metres = abs(geobox.affine.e) * (_METRES_A_DEGREE if geobox.crs.geographic else 1)
+    wanted = spec.resolution
+    if wanted is not None and not wanted / _RESOLUTION_FACTOR <= metres <= wanted * _RESOLUTION_FACTOR:
+        raise CubeError(
+            f"the cube has pixels of {metres:.3g} m and model {spec.name!r} was made for {wanted:g} m; open "
+            "the cube at that resolution, or pass dataclasses.replace(spec, resolution=None) to try it"
+        )
+
+
+def find_inputs(cube: xr.Dataset, spec: ModelSpec, dims: tuple[str, str]) -> dict[str, xr.DataArray]:
+    """The variables that the blocks need: the bands of the modalities at hand, and flags.
+
+    Raises
+    ------
+    CubeError
+        A band of a modality is missing, the cube has no sensor that the model takes, backscatter is not in
+        decibels, flags are no bits, or a variable has other dims.
+    """
+    found: dict[str, xr.DataArray] = {}
+    sensors = 0
+    for source in spec.inputs:
+        missing = [name for name in source.bands if name not in cube]
+        if len(missing) == len(source.bands) and source.optional:
+            continue
+        if missing:
+            raise CubeError(
+                f"model {spec.name!r} needs {', '.join(missing)} of {source.modality}, and the cube has only "
+                f"{', '.join(map(str, cube.data_vars))}; load the modality with open_cube(..., "
+                f"modalities=({source.modality!r}, ...))"
+            )
+        nodata = {band.name: band.nodata for band in MODALITIES[source.modality].bands}
+        _check_decibels(cube, source.bands)
+        found |= {name: _with_own_nodata(cube[name], nodata[name]) for name in source.bands}
+        sensors += source.has_time
+        if source.has_time and "time" in cube.dims and "time" not in cube[source.bands[0]].dims:
+            raise CubeError(f"{source.modality} has no time in a cube that has one; give it the dim 'time'")
+    if not sensors:
+        wanted = " or ".join(source.modality for source in spec.inputs if source.has_time)
+        raise CubeError(
+            f"model {spec.name!r} needs {wanted}, and the cube has neither; a DEM observes nothing"
+        )
+    if "flags" in cube:
+        found["flags"] = _flags(cube["flags"])
+    _check_dims(found, dims)
+    return found
+
+
+def _check_dims(found: dict[str, xr.DataArray], dims: tuple[str, str]) -> None:
+    for name, array in found.items():
+        if array.dims not in (dims, ("time", *dims)):
+            raise CubeError(
+                f"variable {name!r} has dims {array.dims}, expected {('time', *dims)} or {dims}; "
+                f"transpose the cube with cube.transpose('time', {dims[0]!r}, {dims[1]!r})"
+            )
+
+
+def _check_decibels(cube: xr.Dataset, names: tuple[str, ...]) -> None:
+    """Refuse backscatter that says it is something else than decibels: linear power would pass for land."""
+    for name in names:
+        stated = cube[name].attrs.get("units", "dB")
+        if name in SAR_BANDS and stated != "dB":
+            raise CubeError(
+                f"{name} has units {stated!r}, expected 'dB'; take 10 * log10 of linear power and set "
+                f"cube[{name!r}].attrs['units'] = 'dB', or load it with xglof.open_cube"
+            )
+
+
+def _flags(flags: xr.DataArray) -> xr.DataArray:
+    """The cube's flags, where they are whole numbers with this package's meanings."""
+    ours = flag_attrs()["flag_meanings"]
+    if flags.dtype.kind not in "ui" or flags.attrs.get("flag_meanings", ours) != ours:
+        raise CubeError(
+            f"flags is {flags.dtype} with the meanings {flags.attrs.get('flag_meanings', '(none)')!r}; "
+            "expected uint16 bits of xglof.cube.flags.Flag: drop the variable or rename it"
+        )
+    return flags
+
+
+def _with_own_nodata(array: xr.DataArray, nodata: float) -> xr.DataArray:
+    """A band whose fill, where its attributes state another one, is the nodata of :mod:`xglof.bands`."""
+    stated = array.attrs.get("nodata", array.attrs.get("_FillValue"))
+    if stated is None or stated == nodata or np.isnan(stated):  # NaN is never data
+        return array
+    lazy = array if array.chunks else array.chunk()  # where() would read a variable that lies in a file
+    return lazy.where(array != stated, nodata)
+
+
+def check_mask(mask: object, cube: xr.Dataset, dims: tuple[str, str]) -> xr.DataArray:
+    """``where`` as it is, if it is a mask on the cube's grid and times.
+
+    Raises
+    ------
+    CubeError
+        It is no boolean DataArray, or lies on another grid or other times.
+    """
+    if not isinstance(mask, xr.DataArray) or mask.dtype != bool:
+        kind = mask.dtype if isinstance(mask, xr.DataArray) else type(mask).__name__
+        raise CubeError(f"where is {kind}; expected a boolean DataArray such as cube['dem'] > 3000")
+    if mask.dims not in (dims, ("time", *dims)):
+        raise CubeError(f"where has dims {mask.dims}, expected {dims} or {('time', *dims)}")
+    if geobox_of(mask) != geobox_of(cube):
+        raise CubeError(
+            f"where lies on another grid: {_short(mask)}, and the cube {_short(cube)}; reproject it with "
+            "mask.odc.reproject(cube.odc.geobox, resampling='nearest')"
+        )
+    if "time" in mask.dims and not (
+        "time" in cube.dims and mask.indexes["time"].equals(cube.indexes["time"])
+    ):
+        raise CubeError(
+            "where has other times than the cube; select the cube's with mask.sel(time=cube.time)"
+        )
+    return mask
+
+
+def _short(data: xr.Dataset | xr.DataArray) -> str:
+    box = geobox_of(data)
+    corner = f"({box.affine.c:g}, {box.affine.f:g})"
+    return f"{box.shape.y} x {box.shape.x} pixels of {abs(box.resolution.x):g} from {corner} in {box.crs}"
