@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import signal
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -78,6 +81,35 @@ class Threads(nn.Module):
         return torch.full_like(next(iter(inputs.values()))[:, :1], float(torch.get_num_threads()))
 
 
+class Killer(nn.Module):
+    """The network of :class:`Context`, which kills the first process that runs it."""
+
+    def __init__(self, marker: str) -> None:
+        super().__init__()
+        self.inner, self.marker = Context(1, WINDOW), marker
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        try:
+            os.close(os.open(self.marker, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return cast(Tensor, self.inner(inputs))
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("not reached")
+
+
+class Counting(nn.Module):
+    """The network of :class:`Context`; appends a byte to a file for each window it is given."""
+
+    def __init__(self, log: str) -> None:
+        super().__init__()
+        self.inner, self.log = Context(1, WINDOW), log
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        with Path(self.log).open("ab") as file:
+            file.write(b"." * len(next(iter(inputs.values()))))
+        return cast(Tensor, self.inner(inputs))
+
+
 def constant(values: tuple[float, ...]) -> nn.Module:
     return Constant(values)
 
@@ -92,6 +124,14 @@ def wrong(how: str) -> nn.Module:
 
 def threads() -> nn.Module:
     return Threads()
+
+
+def killer(marker: str) -> nn.Module:
+    return Killer(marker)
+
+
+def counting(log: str) -> nn.Module:
+    return Counting(log)
 
 
 def bits() -> nn.Module:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -246,3 +246,113 @@ def test_backscatter_that_is_not_in_decibels_is_refused() -> None:
     cube["vv"].attrs["units"] = "1"  # what a plain odc.stac.load of linear power says
     with pytest.raises(xglof.CubeError, match="expected 'dB'"):
         segment(cube)
+
+
+def test_a_mask_that_is_none_is_refused() -> None:
+    cube = raster(20, 30, modalities=("S1RTC", "DEM"))
+    mask = cube["dem"] > 0
+    segment(cube, where=mask)
+    shifted = raster(20, 30, modalities=("DEM",), left=500_010)["dem"] > 0
+    times = xr.concat(
+        [mask, mask], xr.DataArray(cube["time"].values + np.timedelta64(1, "D"), dims="time", name="time")
+    )
+    for wrong, words in (
+        (mask.values, "where is ndarray; expected a boolean DataArray"),
+        (cube["dem"], "where is float32"),
+        (mask.T, r"where has dims \('x', 'y'\)"),
+        (shifted, "where lies on another grid: 20 x 30 pixels of 10 from"),
+        (mask.isel(x=slice(1, None)), "where lies on another grid"),
+        (times, "other times than the cube"),
+        (xr.DataArray(mask.values, dims=mask.dims), "the mask has no CRS"),
+    ):
+        with pytest.raises(xglof.CubeError, match=words):
+            segment(cube, where=wrong)
+
+
+def test_a_mask_is_turned_with_its_cube() -> None:
+    cube = raster(40, 50, modalities=("S1RTC", "DEM"))
+    where = cube["dem"] > 0
+    upright = segment(cube, where=where)
+    turn = {"y": slice(None, None, -1)}
+    xr.testing.assert_identical(segment(cube.isel(turn), where=where.isel(turn)).isel(turn), upright)
+
+
+def test_a_mask_is_lazy(no_compute: None) -> None:
+    cube = raster(20, 30, modalities=("S1RTC", "DEM")).chunk()
+    assert segment(cube, where=cube["dem"] > 0)["lake"].chunks is not None
+
+
+class Watched(BackendArray):  # type: ignore[no-untyped-call]
+    """A variable of a file that keeps the shapes of what was read."""
+
+    asked: ClassVar[list[tuple[int, ...]]] = []
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        part = self.values[key.tuple]
+        self.asked.append(part.shape)
+        return part
+
+
+def test_a_block_reads_no_more_than_its_windows_see() -> None:
+    cube = raster(200, 200, times=3, left=0, top=0)
+    watched = cube.copy()
+    for name in cube.data_vars:
+        lazily = LazilyIndexedArray(Watched(cube[name].values))
+        watched[name] = xr.Variable(cube[name].dims, lazily, cube[name].attrs)
+    seg = segment(watched, chunks={"time": 1, "y": 64, "x": 64})
+    assert Watched.asked == []
+    seg["lake"][1, 64:128, 64:128].compute()
+    assert Watched.asked == [(1, 64 + 2 * 8, 64 + 2 * 8)] * 2  # half a window on every side
+    expected = segment(cube)["lake_probability"].compute()
+    xr.testing.assert_identical(seg["lake_probability"].compute(), expected)
+
+
+def test_dates_of_a_small_raster_share_a_block() -> None:
+    assert segment(raster(20, 20, times=30))["lake"].chunks[0] == (2,) * 15
+    assert segment(raster(200, 200, times=3))["lake"].chunks[0] == (1, 1, 1)
+    lazy = raster(20, 20, times=7).chunk({"time": 5})
+    assert segment(lazy)["lake"].chunks[0] == (2, 2, 2, 1)
+
+
+def test_a_raster_that_fits_a_block_is_one_whatever_its_phase() -> None:
+    assert segment(raster(15, 12, left=500_070, top=3_100_110), chunks=20)["lake"].chunks[1:] == (
+        (15,),
+        (12,),
+    )
+
+
+def test_a_memory_budget_is_kept_or_refused_in_numbers() -> None:
+    cube = raster(2300, 2300, times=1, left=0, top=0)
+    known = spec("context", window_bytes=10_000_000)
+    assert segment(cube, model=known)["lake"].chunks[1][0] == 2016
+    smaller = segment(cube, model=known, memory_budget="100 MB")
+    assert smaller["lake"].chunks[1][0] in {224, 336, 448, 672}
+    with pytest.raises(
+        xglof.ModelError, match=r"takes about .* GB, .* memory_budget is 0.10 GB; pass smaller chunks"
+    ):
+        segment(cube, model=known, memory_budget="100 MB", chunks=2016, batch_size=2)
+    with pytest.raises(xglof.ModelError, match=r"pass batch_size=\d+, which is another numerics key"):
+        segment(cube, model=known, memory_budget="100 MB", batch_size=64)
+    with pytest.raises(xglof.ModelError, match="does not say what memory a window takes"):
+        segment(cube, memory_budget="1 GB")
+
+
+def test_entropy_needs_probabilities() -> None:
+    with pytest.raises(xglof.ModelError, match="have no entropy"):
+        segment(raster(20, 20), model=spec("context", activation="identity"), output="entropy")
+
+
+def test_ten_tasks_a_block_at_most_and_no_pixel_in_the_graph() -> None:
+    import dask
+
+    cube = raster(600, 600, times=1)
+    seg = segment(cube.chunk({"x": 100, "y": 100, "time": 1}), chunks=100)
+    (together,) = dask.optimize(seg)
+    graph = dict(together.__dask_graph__())
+    ours = [key for key in graph if "vv-" not in str(key) and "vh-" not in str(key)]
+    assert len(ours) <= 10 * 36 + 2
+    names = {str(key[0]) for key in graph if isinstance(key, tuple)}
+    assert any(name.startswith("segment-") for name in names)

@@ -29,8 +29,8 @@ def test_starts_are_the_windows_that_touch(axis: Axis, data: st.DataObject) -> N
 def test_windows_of_a_block_read_just_what_is_declared(axis: Axis, data: st.DataObject) -> None:
     begin = data.draw(st.integers(0, axis.size - 1))
     end = data.draw(st.integers(begin + 1, axis.size))
-    mirror = np.pad(np.arange(axis.size), 50, mode="reflect")  # the raster pixel at each position from -50 on
-    seen = {mirror[pixel + 50] for start in axis.starts(begin, end) for pixel in range(start, start + axis.window)}
+    mirror = np.pad(np.arange(axis.size), 50, mode="reflect")  # the raster pixel at each position from -50
+    seen = {mirror[start + 50 + step] for start in axis.starts(begin, end) for step in range(axis.window)}
     assert axis.extent(begin, end) == (axis.starts(begin, end)[0], axis.starts(begin, end)[-1] + axis.window)
     assert axis.reads(begin, end) == (min(seen), max(seen) + 1)
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +15,11 @@ import xglof
 from toys import WINDOW, raster, spec
 from xglof.cube.flags import Flag
 from xglof.engine.blend import UNITY, window_weights
-from xglof.engine.job import Job
-from xglof.engine.lattice import Axis
 from xglof.engine.choose import per_window
 from xglof.engine.device import _one_thread_pool
-from xglof.engine.stage import observed_pixels
+from xglof.engine.job import Job
+from xglof.engine.lattice import Axis
+from xglof.engine.stage import HostBlock, Staged, observed_pixels, stage
 
 
 def naive(
@@ -157,7 +159,8 @@ def test_a_forward_pass_has_one_thread_and_other_threads_keep_theirs() -> None:
 def test_a_flag_named_twice_is_that_flag() -> None:
     seen = {spec("bits").inputs[0]: torch.ones((1, 1, 2), dtype=torch.bool)}
     flags = np.array([[[Flag.cloud, Flag.cloud_shadow]]], "uint16")
-    observed = observed_pixels(spec("bits", unobserved_when=("cloud", "cloud")), seen, torch.from_numpy(flags))
+    model = spec("bits", unobserved_when=("cloud", "cloud"))
+    observed = observed_pixels(model, seen, torch.from_numpy(flags))
     assert observed.tolist() == [[[False, True]]]
 
 
@@ -191,3 +194,117 @@ def test_a_pixel_seen_only_by_what_was_left_out_is_unobserved() -> None:
     assert np.all(seg["lake"].values[:, 0] == 255)
     assert np.all(used[:, 0] == 0)
     assert np.all(seg["lake_probability"].values[:, 1:] == 1)
+
+
+def names_and_bits(seg: xr.Dataset) -> dict[str, bytes]:
+    return {str(name): variable.values.tobytes() for name, variable in seg.data_vars.items()}
+
+
+def with_room_for(rows: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Make the device too small for blocks of more rows; the rows of those that fitted."""
+    fitted: list[int] = []
+
+    def staged(job: Job, block: HostBlock) -> Staged:
+        if block.rows[1] - block.rows[0] > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+        fitted.append(block.rows[1] - block.rows[0])
+        return stage(job, block)
+
+    monkeypatch.setattr("xglof.engine.runner.stage", staged)
+    return fitted
+
+
+def test_a_block_that_does_not_fit_is_staged_in_parts_with_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cube = raster(90, 40, modalities=("S1RTC", "DEM"))
+    every = ("probability", "logit", "tile_mismatch")
+    seg = xglof.segment(cube, model=spec("context", ("S1RTC", "DEM")), device="cpu", output=every)
+    whole = names_and_bits(seg.compute())
+    fitted = with_room_for(30, monkeypatch)
+    assert names_and_bits(seg.compute(scheduler="sync")) == whole
+    assert max(fitted) <= 30
+    assert sum(fitted) % 90 == 0
+
+
+def test_a_batch_that_does_not_fit_names_the_batch_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    seg = xglof.segment(raster(40, 40), model=spec("context"), device="cpu")
+    with_room_for(0, monkeypatch)
+    words = r"no memory for one row of windows in batches of 4 \(CUDA out of memory.*pass batch_size=2"
+    with pytest.raises(xglof.ModelError, match=words):
+        seg.compute()
+
+
+def test_only_windows_with_something_to_say_run(tmp_path: Path) -> None:
+    def windows(cube: xr.Dataset, **options: Any) -> int:
+        log = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        log.touch()
+        model = spec("counting", kwargs={"log": str(log)})
+        xglof.segment(cube, model=model, device="cpu", overlap=0, batch_size=2, **options).compute()
+        return log.stat().st_size
+
+    cube = raster(4 * WINDOW, 6 * WINDOW, times=1, left=16 * WINDOW * 10 * 1000, top=16 * WINDOW * 10 * 1000)
+    assert windows(cube) == 24
+    where = xr.zeros_like(cube["vv"][0].drop_vars("time"), dtype=bool)
+    assert windows(cube, where=where) == 0
+    where[{"y": slice(WINDOW - 1, WINDOW + 1), "x": 0}] = True
+    assert windows(cube, where=where) == 2
+    for name in ("vv", "vh"):
+        cube[name].values[:, :WINDOW] = np.nan
+    assert windows(cube) == 18
+    assert windows(cube, where=where) == 2  # one window, filled up to the batch
+
+
+def test_layers_against_their_definitions() -> None:
+    model = spec("context", kwargs={"classes": 3}, classes=("land", "lake", "ice"), activation="softmax")
+    every = ("probability", "logit", "classes", "entropy", "tile_mismatch")
+    cube = raster(40, 50)
+    cube["vv"].values[:, 5:9, 4] = np.nan
+    seg = xglof.segment(cube, model=model, device="cpu", output=every).compute()
+    logit = seg["logit"].values.astype(float)
+    shares = np.exp(logit) / np.exp(logit).sum(axis=0)
+    known = ~np.isnan(cube["vv"].values)
+    assert seg["logit"].dims == ("class", "time", "y", "x")
+    assert seg["class"].values.tolist() == ["land", "lake", "ice"]
+    np.testing.assert_allclose(seg["lake_probability"], np.where(known, shares[1], np.nan), atol=1e-6)
+    np.testing.assert_array_equal(seg["classes"], np.where(known, np.argmax(logit, axis=0), 255))
+    entropy = -(shares * np.log(shares)).sum(axis=0) / np.log(3)
+    np.testing.assert_allclose(seg["entropy"], np.where(known, entropy, np.nan), atol=1e-5)
+    assert seg["classes"].attrs["flag_meanings"] == "land lake ice unobserved"
+
+
+def test_layers_of_one_logit() -> None:
+    seg = xglof.segment(
+        raster(40, 50), model=spec("context"), device="cpu", output=("logit", "classes", "entropy")
+    ).compute()
+    assert "lake_probability" not in seg
+    logit = seg["logit"].values[0].astype(float)
+    p = 1 / (1 + np.exp(-logit))
+    np.testing.assert_array_equal(seg["classes"], logit >= 0)
+    np.testing.assert_array_equal(seg["lake"], seg["classes"])
+    bits = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+    np.testing.assert_allclose(seg["entropy"], bits, atol=1e-5)
+    assert seg["classes"].attrs["flag_meanings"] == "land lake unobserved"
+
+
+def test_tile_mismatch_against_a_naive_count() -> None:
+    cube = raster(24, 24, times=1, left=0, top=0)
+    model, network, stride = spec("context"), spec("context").build().eval(), WINDOW // 2
+    padded = np.pad(
+        np.stack([cube["vv"].values[0], cube["vh"].values[0]]), ((0, 0), (32, 32), (32, 32)), mode="reflect"
+    )
+    weights = np.outer(*[window_weights(WINDOW, stride) / UNITY] * 2)
+    votes, total = np.zeros((88, 88)), np.zeros((88, 88))
+    for top in range(32 - stride, 32 + 24, stride):
+        for left in range(32 - stride, 32 + 24, stride):
+            area = (slice(top, top + WINDOW), slice(left, left + WINDOW))
+            with torch.inference_mode():
+                crop = torch.from_numpy(padded[:, *area].astype(np.float32)[None])
+                logit = network({"S1RTC": crop})[0, 0].numpy()
+            votes[area] += weights * (logit >= 0)
+            total[area] += weights * logit
+    inner = np.s_[32:56, 32:56]
+    expected = np.where(total >= 0, 1 - votes, votes)[inner]
+    assert 0.05 < expected.mean() < 0.5
+    seg = xglof.segment(cube, model=model, device="cpu", output="tile_mismatch").compute()
+    np.testing.assert_allclose(seg["tile_mismatch"].values[0], expected, atol=1e-6)
