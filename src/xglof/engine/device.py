@@ -117,12 +117,14 @@ def _here(device: str, dask_worker: Any = None) -> tuple[tuple[str, str], int]:
 
 @contextmanager
 def place_for_a_block(device: str) -> Iterator[None]:
-    """Room for one more block on a device, with a stream of its own on a GPU.
+    """Room for one more block on a device: a stream of its own on a GPU, one thread on a CPU.
 
-    What is copied on one stream overlaps what is computed on another. A block's work is done when it leaves.
+    What is copied on one stream overlaps what is computed on another; a block's work is done when it leaves.
+    On a CPU the cores belong to the forward passes, and small operations in parallel would wait for them.
     """
     if device == "cpu":
-        yield
+        with _one_thread():
+            yield
         return
     import torch
 
@@ -184,21 +186,33 @@ def _one_thread_pool(process: int) -> tuple[ThreadPoolExecutor, int]:
     not. So every batch on a CPU runs on one thread, and as many batches run as there are cores.
     """
     cores = side_by_side("cpu")
-    return ThreadPoolExecutor(cores, "xglof-forward", initializer=_work_on_one_thread), cores
+    return ThreadPoolExecutor(cores, "xglof-forward", initializer=_set_own_threads, initargs=(1,)), cores
 
 
-def _work_on_one_thread() -> None:
-    """Give this thread one core of torch's, and leave what torch gives to other threads as it was."""
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Make torch's operations in this thread use one core, for a while."""
     import torch
 
-    # set_num_threads sets this thread's number and the one that new threads begin with; another thread sets
-    # the latter back. Asked for its number first, a thread does not take the default again later.
-    with _MAKING:
-        default = torch.get_num_threads()
-        torch.set_num_threads(1)
-        restore = threading.Thread(target=torch.set_num_threads, args=(default,))
-        restore.start()
-        restore.join()
+    before = torch.get_num_threads()
+    _set_own_threads(1)
+    try:
+        yield
+    finally:
+        _set_own_threads(before)
+
+
+def _set_own_threads(number: int) -> None:
+    """Set how many threads torch's operations have in this thread, and in no other."""
+    import torch
+
+    # set_num_threads sets this thread's number and the one that new threads begin with: a new thread tells
+    # the latter, and another sets it back. Once asked for its number, a thread does not take it again later.
+    with _MAKING, ThreadPoolExecutor(1) as asked, ThreadPoolExecutor(1) as restoring:
+        torch.get_num_threads()
+        default = asked.submit(torch.get_num_threads).result()
+        torch.set_num_threads(number)
+        restoring.submit(torch.set_num_threads, default).result()
 
 
 _LOCKS: dict[str, threading.Lock] = {}
