@@ -81,6 +81,14 @@ class Threads(nn.Module):
         return torch.full_like(next(iter(inputs.values()))[:, :1], float(torch.get_num_threads()))
 
 
+class Precision(nn.Module):
+    """1 where products of float32 are float32, else 0."""
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        full = torch.get_float32_matmul_precision() == "highest"
+        return torch.full_like(next(iter(inputs.values()))[:, :1], float(full))
+
+
 class Killer(nn.Module):
     """The network of :class:`Context`, which kills the first process that runs it."""
 
@@ -124,6 +132,10 @@ def wrong(how: str) -> nn.Module:
 
 def threads() -> nn.Module:
     return Threads()
+
+
+def precision() -> nn.Module:
+    return Precision()
 
 
 def killer(marker: str) -> nn.Module:

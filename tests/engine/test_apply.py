@@ -324,10 +324,19 @@ def test_a_raster_that_fits_a_block_is_one_whatever_its_phase() -> None:
     )
 
 
+def test_no_sliver_is_left_beside_a_block() -> None:
+    def rows(height: int, **options: Any) -> Any:
+        return segment(raster(height, 4, times=1, left=0, top=0), **options)["lake"].chunks[1]
+
+    assert rows(2048) == (2048,)
+    assert rows(2300) == (2016, 284)
+    assert rows(2048, chunks=2016) == (2016, 32)
+
+
 def test_a_memory_budget_is_kept_or_refused_in_numbers() -> None:
     cube = raster(2300, 2300, times=1, left=0, top=0)
     known = spec("context", window_bytes=10_000_000)
-    assert segment(cube, model=known)["lake"].chunks[1][0] == 2016
+    assert segment(cube, model=known)["lake"].chunks[1] == (2016, 284)
     smaller = segment(cube, model=known, memory_budget="100 MB")
     assert smaller["lake"].chunks[1][0] in {224, 336, 448, 672}
     with pytest.raises(

@@ -156,6 +156,18 @@ def test_a_forward_pass_has_one_thread_and_other_threads_keep_theirs() -> None:
         torch.set_num_threads(before)
 
 
+def test_the_precision_that_a_process_has_set_changes_no_bit_and_stays() -> None:
+    cube, model = raster(40, 40, times=1), spec("precision", activation="identity")
+    seg = xglof.segment(cube, model=model, device="cpu", chunks=20)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")  # as `import terratorch` does
+    try:
+        assert np.unique(seg["lake_probability"].values).tolist() == [1]
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_a_flag_named_twice_is_that_flag() -> None:
     seen = {spec("bits").inputs[0]: torch.ones((1, 1, 2), dtype=torch.bool)}
     flags = np.array([[[Flag.cloud, Flag.cloud_shadow]]], "uint16")

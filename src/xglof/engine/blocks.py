@@ -15,6 +15,8 @@ from xglof.errors import ModelError
 BLOCK = 2016
 #: Sides that are tried, the largest that fits a stated memory is taken.
 _SIDES = (2016, 1344, 1008, 672, 448, 336, 224)
+#: Pixels that a block may be larger, so that no sliver is left beside it.
+_SLIVER = 224
 #: Batches that a block should fill, so that little of the last one is filling.
 _BATCHES_A_BLOCK = 8
 
@@ -52,8 +54,8 @@ class PixelBytes:
         return self.step * steps + self.once
 
     def standardised(self, steps: int) -> int:
-        """Bytes of the same as float32, with the masks of what is observed and their running sums."""
-        return 4 * (self.step_bands * steps + self.once_bands) + 16 * steps
+        """Bytes of the same as float32, with what finds the observed pixels (measured: some 40 a pixel)."""
+        return 4 * (self.step_bands * steps + self.once_bands) + 48 * steps
 
 
 def cut_raster(
@@ -93,10 +95,11 @@ def cut_raster(
     asked = _sides(chunks, dims)
     tried = [(side, side, None) for side in _SIDES] if asked is None else [asked]
     for rows, cols, times in tried:
+        spare = _SLIVER if asked is None else 0
         blocks = Blocks(
             _even(steps, times or _steps_a_block(job, rows, cols)),
-            _on_lattice(job.y, rows),
-            _on_lattice(job.x, cols),
+            _on_lattice(job.y, rows, spare),
+            _on_lattice(job.x, cols, spare),
         )
         if budget is None or task_bytes(job, pixel, blocks, batches) <= budget:
             return blocks
@@ -138,12 +141,15 @@ def _even(size: int, side: int) -> tuple[int, ...]:
     return tuple(min(side, size - begin) for begin in range(0, size, side))
 
 
-def _on_lattice(axis: Axis, side: int) -> tuple[int, ...]:
-    """Sizes of blocks cut at multiples of ``side`` on the absolute lattice, save where two fit in one."""
+def _on_lattice(axis: Axis, side: int, spare: int) -> tuple[int, ...]:
+    """Sizes of blocks cut at multiples of ``side`` on the absolute lattice, save where two fit in one.
+
+    A block may be larger by ``spare``: the margin of a sliver beside it would cost more than the sliver.
+    """
     edges = range(axis.first // side * side - axis.first + side, axis.size, side)
     sizes: list[int] = []
     for begin, end in itertools.pairwise([0, *edges, axis.size]):
-        if sizes and sizes[-1] + end - begin <= side:
+        if sizes and sizes[-1] + end - begin <= side + spare:
             sizes[-1] += end - begin
         else:
             sizes.append(end - begin)
@@ -156,13 +162,19 @@ def task_bytes(job: Job, pixel: PixelBytes, blocks: Blocks, batches: int) -> int
     On a CPU the chunks of the cube, their layout and all that is made of them; on a GPU what lies there.
     """
     steps, rows, cols = max(blocks.times), max(blocks.rows), max(blocks.cols)
-    with_margin = (rows + 2 * job.y.window) * (cols + 2 * job.x.window)
+    with_margin = _longest(job.y, blocks.rows) * _longest(job.x, blocks.cols)
     held = 2 if job.device == "cpu" else 1
     inputs: int = with_margin * (held * pixel.raw(steps) + pixel.standardised(steps))
     kinds = len(job.spec.classes)
     planes: int = max(part.stop for part in job.planes.values())
     result = rows * cols * steps * 4 * (2 * kinds + planes + 3)
     return inputs + result + batches * _batch_bytes(job)
+
+
+def _longest(axis: Axis, sizes: tuple[int, ...]) -> int:
+    """Pixels under the windows of the largest block along an axis."""
+    spans = itertools.pairwise(itertools.accumulate(sizes, initial=0))
+    return max(high - low for low, high in (axis.extent(*span) for span in spans))
 
 
 def _batch_bytes(job: Job) -> int:

@@ -116,6 +116,32 @@ def _here(device: str, dask_worker: Any = None) -> tuple[tuple[str, str], int]:
 
 
 @contextmanager
+def full_precision() -> Iterator[None]:
+    """Float32 products in float32 while any block computes, whatever the process has set.
+
+    ``import terratorch`` (1.2.11), for one, lowers it for the whole process, and the last bits with it.
+    """
+    import torch
+
+    global _computing, _precision  # as torch has one setting for the process
+    with _MAKING:
+        if _computing == 0:
+            _precision = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("highest")
+        _computing += 1
+    try:
+        yield
+    finally:
+        with _MAKING:
+            _computing -= 1
+            if _computing == 0:
+                torch.set_float32_matmul_precision(_precision)
+
+
+_computing, _precision = 0, "highest"
+
+
+@contextmanager
 def place_for_a_block(device: str) -> Iterator[None]:
     """Room for one more block on a device: a stream of its own on a GPU, one thread on a CPU.
 

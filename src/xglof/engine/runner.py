@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from xglof.cube.flags import Flag
 from xglof.engine.blend import UNITY, window_weights
 from xglof.engine.choose import Chosen, Inputs, Window, choose_windows, used_bits
-from xglof.engine.device import in_order, place_for_a_block, platform, turn
+from xglof.engine.device import full_precision, in_order, place_for_a_block, platform, turn
 from xglof.engine.job import Job, Span
 from xglof.engine.layers import class_probabilities, classes, entropy, says_lake
 from xglof.engine.stage import HostBlock, Patch, Staged, lay_out, stage
@@ -72,7 +72,7 @@ def _is_here(device: str) -> bool:
 def _segment(job: Job, block: HostBlock) -> npt.NDArray[np.float32]:
     """The block; in two parts where it does not fit the device, which changes no bit."""
     try:
-        with torch.inference_mode(), place_for_a_block(job.device):
+        with torch.inference_mode(), full_precision(), place_for_a_block(job.device):
             return _on_device(job, block)
     except torch.OutOfMemoryError as error:
         reason = str(error).partition("\n")[0]  # the error itself would keep the tensors of its frames
