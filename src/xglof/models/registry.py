@@ -34,6 +34,7 @@ TINY_DEMO = ModelSpec(
     licence="Apache-2.0",
     caveat="demonstration model trained on simulated valleys only: not for use on real lakes",
     summary="TerraMind tiny, slim UperNet and a full-resolution stem, trained on simulated valleys",
+    window_bytes=75_000_000,  # benchmarks/block_memory.py --window
 )
 
 WATER_INDEX = ModelSpec(
@@ -49,6 +50,7 @@ WATER_INDEX = ModelSpec(
     licence="Apache-2.0",
     caveat="thresholds on water indices: confuses lakes with shadow and wet snow, misses ice-covered lakes",
     summary="NDWI and MNDWI with SAR and slope, no weights",
+    window_bytes=8_000_000,
 )
 
 #: Seeds of the simulated valleys that the demo model was trained on: a score on these would prove nothing.
