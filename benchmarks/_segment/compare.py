@@ -72,7 +72,10 @@ _held: list[tuple[Contender, int]] = []  # the contender of this process, and th
 
 def _begin(title: str, settings: Settings) -> Measured:
     """Import, load the network and the input, and run once, counting the windows."""
+    import torch
+
     contender = {**FLOORS[settings.kind], **OURS, **PEERS}[title](settings)
+    torch.set_float32_matmul_precision("highest")  # importing terratorch lowers it: all do the same work
     base = forget_peak()
     size = contender.load()
     with counted(contender.network) as batches:

@@ -14,6 +14,8 @@ from xglof.engine.apply import segment
 from xglof.errors import CatalogError, CubeError, ModelError, OutputError, XglofError
 from xglof.models.spec import ModelInput, ModelSpec
 from xglof.models.weights import Weights
+from xglof.outputs import read_zarr, write_zarr
+from xglof.rasters import write_cogs
 from xglof.show_versions import show_versions
 
 __all__ = [
@@ -31,7 +33,10 @@ __all__ = [
     "evaluate",
     "lakes",
     "open_cube",
+    "read_zarr",
     "segment",
     "show_versions",
     "simulate",
+    "write_cogs",
+    "write_zarr",
 ]

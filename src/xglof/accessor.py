@@ -12,6 +12,8 @@ from xglof.engine.apply import segment
 from xglof.evaluate.scores import score
 from xglof.lakes.area import lake_area
 from xglof.lakes.polygons import find_lakes
+from xglof.outputs import write_zarr
+from xglof.rasters import write_cogs
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,7 +31,7 @@ def _method(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[
 
 @xr.register_dataset_accessor("glof")
 class GlofDatasetAccessor:
-    """``ds.glof``: segmentation of cubes; lakes, areas and scores of segmentations."""
+    """``ds.glof``: segmentation of cubes; lakes, areas, scores and files of segmentations."""
 
     def __init__(self, data: xr.Dataset) -> None:
         self._data = data
@@ -38,6 +40,8 @@ class GlofDatasetAccessor:
     lakes = _method(find_lakes)
     lake_area = _method(lake_area)
     score = _method(score)
+    to_zarr = _method(write_zarr)
+    to_cogs = _method(write_cogs)
 
 
 @xr.register_dataarray_accessor("glof")

@@ -16,9 +16,10 @@ from xglof.engine.apply import segment
 from xglof.errors import CatalogError
 from xglof.lakes import find_lakes, lake_area
 from xglof.lakes.layer import UNOBSERVED
+from xglof.lakes.pixels import requested
 from xglof.models.registry import get_spec
 from xglof.models.spec import ModelSpec
-from xglof.outputs import write_areas, write_lakes, write_zarr
+from xglof.outputs import read_zarr, write_areas, write_lakes, write_zarr
 from xglof.progress import TaskProgress
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ class Mapped:
 
     @property
     def observed(self) -> xr.DataArray:
-        """Share of the pixels of every date that the segmentation observed, in memory."""
-        lake = self.seg["lake"]
-        return (lake != UNOBSERVED).mean(lake.dims[-2:]).compute()
+        """Share of the requested pixels of every date that were observed, in memory; NaN where none was."""
+        lake, asked = self.seg["lake"], requested(self.seg["flags"])
+        rows_columns = lake.dims[-2:]
+        whole = asked.sum(rows_columns)
+        return (((lake != UNOBSERVED) & asked).sum(rows_columns) / whole.where(whole > 0)).compute()
 
 
 def ready_spec(name: str) -> ModelSpec:
@@ -93,8 +96,9 @@ def map_to_files(
         segment(cube, model=model, **options)
     with TaskProgress("reading the cube", console), _read_errors():
         cube = write_zarr(cube, folder / "cube.zarr")
+    stored = read_zarr(folder / "cube.zarr", chunks=None)  # a block reads its own pixels and waits for none
     with TaskProgress(f"segmenting, {model.name}", console):
-        seg = write_zarr(segment(cube, model=model, **options), folder / "segmentation.zarr")
+        seg = write_zarr(segment(stored, model=model, **options), folder / "segmentation.zarr")
     with TaskProgress("outlines and areas", console):
         lakes = find_lakes(seg)
         areas = lake_area(seg, lakes).compute()

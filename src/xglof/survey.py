@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from rich.console import Console
 from rich.table import Table
@@ -178,7 +179,7 @@ def _summary(mapped: Mapped, model: ModelSpec) -> dict[str, Any]:
         "dates": [
             {
                 "date": day(date),
-                "observed": round(float(observed[step]), 4),
+                "observed": _share(observed[step]),
                 "lakes_measured": int(measured[step]),
                 "area_km2": round(float(total["area_lower"][step]), 6),
                 "sigma_km2": round(float(sigma[step]), 6) if measured[step] else None,
@@ -187,6 +188,11 @@ def _summary(mapped: Mapped, model: ModelSpec) -> dict[str, Any]:
             for step, date in enumerate(areas["time"].values)
         ],
     }
+
+
+def _share(value: float) -> float | None:
+    """Four digits, and ``None`` for NaN (nothing was requested), which JSON has no word for."""
+    return None if np.isnan(value) else round(float(value), 4)
 
 
 def _draw(mapped: Mapped, path: Path, model: ModelSpec) -> None:
@@ -205,7 +211,7 @@ def _print_result(console: Console, summary: dict[str, Any], out: Path) -> None:
         sigma = row["sigma_km2"]
         table.add_row(
             row["date"],
-            f"{row['observed']:.0%}",
+            "-" if row["observed"] is None else f"{row['observed']:.0%}",
             str(row["lakes_measured"]),
             f"{row['area_km2']:.4f}",
             "-" if sigma is None else f"± {sigma:.4f}",

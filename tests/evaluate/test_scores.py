@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lake_maps import UTM, lake_map
+from xglof.cube.flags import Flag
 from xglof.errors import CubeError
 from xglof.evaluate import confusion_counts, score
 
@@ -24,6 +25,26 @@ def oracle(mapped, actual):
         else:
             counts[{(1, 1): "tp", (1, 0): "fp", (0, 1): "fn", (0, 0): "tn"}[wet, true]] += 1
     return counts
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_what_was_not_requested_counts_nowhere(data):
+    shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)))
+    mapped, actual = (data.draw(hnp.arrays(np.uint8, shape, elements=CELLS)) for _ in range(2))
+    kinds = st.sampled_from([0, Flag.cloud.value, Flag.not_requested.value])
+    flags = data.draw(hnp.arrays(np.uint16, shape, elements=kinds))
+    asked = (flags & Flag.not_requested) == 0
+    mapped[~asked] = 255
+    seg = lake_map(mapped, flags=flags, chunks={"time": 1, "y": 2, "x": 3})
+    probability = np.where(mapped == 255, np.nan, mapped).astype("float32")
+    seg["lake_probability"] = seg["lake"].copy(data=probability)
+    turned = seg.isel(y=slice(None, None, -1)).transpose("x", "time", "y")
+    for given_map, threshold in ((seg, None), (turned, None), (seg, 0.5)):
+        counts = score(given_map, lake_map(actual), threshold=threshold).compute()
+        assert {name: int(counts[name]) for name in NAMES} == oracle(mapped[asked], actual[asked])
+    blind = score(seg["lake"], lake_map(actual))  # the map alone can't tell
+    assert {name: int(blind[name]) for name in NAMES} == oracle(mapped, actual)
 
 
 def share(part, whole):
@@ -171,5 +192,7 @@ def test_other_layers_and_wishes_are_refused():
         score(seg, seg, threshold=50)
     with pytest.raises(CubeError, match="expected 'lake'"):
         score(seg, xr.Dataset())
+    with pytest.raises(CubeError, match="uint16"):
+        score(seg.assign(flags=seg["lake"].astype("float32")), seg)
     with pytest.raises(CubeError, match=r"dim names \['band'\]"):
         score(seg, seg, dim="band")

@@ -41,8 +41,11 @@ def oracle(values, flags, geometry, buffer_px):
         core[x, y] = best[1] if best[0] == 0 else -1
     counts = np.zeros((len(geometry), len(values), 7), int)
     for t, step in enumerate(values):
-        own = {at: label[at] if step[at[1], at[0]] == 1 else -1 for at in centres}
+        skipped = {(x, y): bool(flags[t, y, x] & Flag.not_requested) for x, y in centres}
+        own = {at: label[at] if step[at[1], at[0]] == 1 and not skipped[at] else -1 for at in centres}
         for x, y in centres:
+            if skipped[x, y]:
+                continue
             frozen = flags[t, y, x] & (Flag.snow | Flag.ice) and core[x, y] >= 0
             unknown = step[y, x] == 255 or (frozen and step[y, x] != 1)
             if label[x, y] >= 0:
@@ -66,7 +69,8 @@ def oracle(values, flags, geometry, buffer_px):
 def test_counts_are_those_of_a_loop_whatever_the_chunks(seed, chunks, buffer_px):
     rng = np.random.default_rng(seed)
     values = rng.choice(np.array([0, 1, 255], "uint8"), (2, 14, 16), p=[0.5, 0.4, 0.1])
-    flags = rng.choice(np.array([0, Flag.snow, Flag.ice, Flag.cloud], "uint16"), values.shape)
+    bits = [0, Flag.snow, Flag.ice, Flag.cloud, Flag.not_requested, Flag.not_requested | Flag.ice]
+    flags = rng.choice(np.array(bits, "uint16"), values.shape)
     corners = rng.integers(0, 12, (4, 2))
     boxes = [shapely.box(*(UTM.transform * (x, y + 3)), *(UTM.transform * (x + 3, y))) for x, y in corners]
     geometry = np.array(
@@ -190,6 +194,27 @@ def test_frozen_and_snowed_in_is_unobserved_never_no_lake():
     unknown = lake_area(lake_map(values))
     assert unknown["frozen_fraction"].isnull().all()
     assert unknown["area"][0, 1] == 0
+
+
+def test_what_was_not_requested_is_no_part_of_a_lake():
+    values = two_lakes(3)
+    flags = np.zeros(values.shape, "uint16")
+    seg = lake_map(values, flags=flags)
+    values[1, 10:14, 20:30] = 255  # not observed, though asked for
+    values[1:, :, 25:] = 255
+    flags[1:, :, 25:] = Flag.not_requested
+    flags[2] = Flag.not_requested
+    values[2] = 255
+    series = lake_area(lake_map(values, flags=flags), find_lakes(seg.isel(time=[0])), min_observed=0.5)
+    pixel = float(pixel_metres(UTM, series["x"].values, series["y"].values)[2][0])
+    np.testing.assert_allclose(series["observed_fraction"], [[1, 0.6, np.nan], [1, np.nan, np.nan]])
+    np.testing.assert_allclose(series["frozen_fraction"], [[0, 0, np.nan], [0, np.nan, np.nan]])
+    np.testing.assert_allclose(series["area"][0] / pixel, [100, 30, np.nan])
+    np.testing.assert_allclose(series["area_lower"][0] / pixel, [100, 30, np.nan])
+    np.testing.assert_allclose(series["area_upper"][0] / pixel, [100, 50, np.nan])
+    assert series[["area", "area_lower", "area_upper", "area_sigma"]].isel(lake=1, time=[1, 2]).isnull().all()
+    without = lake_area(lake_map(values), find_lakes(seg.isel(time=[0])))
+    np.testing.assert_allclose(without["observed_fraction"], [[1, 0.3, 0], [1, 0, 0]])
 
 
 def test_what_lies_outside_the_grid_is_unobserved():

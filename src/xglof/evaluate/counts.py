@@ -9,6 +9,7 @@ import xarray as xr
 
 from xglof.errors import CubeError
 from xglof.lakes.layer import LAKE, UNOBSERVED, grid_dims, lake_layer
+from xglof.lakes.pixels import flag_layer, requested
 
 _SAME_PX = 1e-3  # grids whose corners differ by less, in pixels, are the same
 _LONG_NAMES = {
@@ -16,7 +17,7 @@ _LONG_NAMES = {
     "fp": "pixels that are lake in the prediction only",
     "fn": "pixels that are lake in the truth only",
     "tn": "pixels that are lake in neither",
-    "unobserved": "pixels that the prediction or the truth did not observe",
+    "unobserved": "requested pixels that the prediction or the truth did not observe",
 }
 
 
@@ -31,7 +32,8 @@ def confusion_counts(
     Parameters
     ----------
     prediction
-        Segmentation, or its ``lake``: ``([time,] y, x)`` uint8, 0 land, 1 lake, 255 unobserved.
+        Segmentation, or its ``lake``: ``([time,] y, x)`` uint8, 0 land, 1 lake, 255 unobserved. Pixels that
+        its ``flags`` (uint16) call ``not_requested`` count nowhere.
     truth
         ``lake`` of the same kind (or bool, observed everywhere), or a Dataset with it, on the same grid and
         dates. Without ``time`` it holds for every date of the prediction.
@@ -46,8 +48,8 @@ def confusion_counts(
     Raises
     ------
     CubeError
-        A layer is missing or of another dtype, grids or dates differ, a date occurs twice, a threshold that
-        is not between 0 and 1.
+        A layer is missing or of another dtype, grids or dates differ, a date occurs twice, ``flags`` that are
+        no bits, a threshold that is not between 0 and 1.
     """
     where = outcomes(prediction, truth, threshold=threshold)
     return count(where, [dim for dim in where.dims if dim != "time"])
@@ -60,13 +62,18 @@ def outcomes(
     mapped = _predicted(prediction, threshold)
     actual = _on_grid_of(mapped, lake_layer(truth))
     seen = (mapped != UNOBSERVED) & (actual != UNOBSERVED)
+    unseen = ~seen
+    flags = flag_layer(prediction, mapped)
+    if flags is not None:
+        asked = requested(flags)
+        seen, unseen = seen & asked, unseen & asked
     wet, true = mapped == LAKE, actual == LAKE
     found = {
         "tp": seen & wet & true,
         "fp": seen & wet & ~true,
         "fn": seen & ~wet & true,
         "tn": seen & ~wet & ~true,
-        "unobserved": ~seen,
+        "unobserved": unseen,
     }
     return xr.Dataset(found)
 

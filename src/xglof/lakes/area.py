@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from xglof.errors import CubeError
 from xglof.lakes.footprints import Footprints, footprints
-from xglof.lakes.layer import Float, lake_layer, north_up, pixel_metres
-from xglof.lakes.pixels import QUANTITIES, count_pixels
+from xglof.lakes.layer import Float, lake_layer, pixel_metres
+from xglof.lakes.pixels import QUANTITIES, count_pixels, flag_layer
 from xglof.lakes.polygons import area_sigma, check_resolution, find_lakes
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ _ATTRS: dict[str, dict[str, str]] = {
     },
     "area_lower": {"long_name": "lower bound of lake area: observed water", "units": "m2"},
     "area_upper": {"long_name": "upper bound of lake area: observed water and all unobserved", "units": "m2"},
-    "observed_fraction": {"long_name": "share of the footprint that was observed", "units": "1"},
-    "frozen_fraction": {"long_name": "share of the footprint under snow or ice", "units": "1"},
+    "observed_fraction": {"long_name": "share of the requested footprint that was observed", "units": "1"},
+    "frozen_fraction": {"long_name": "share of the requested footprint under snow or ice", "units": "1"},
     "longitude": {"long_name": "longitude of a point in the lake", "units": "degrees_east"},
     "latitude": {"long_name": "latitude of a point in the lake", "units": "degrees_north"},
     "lake": {"long_name": "lake id: GL, thousandths of degrees east (0 to 360) and north or south"},
@@ -56,7 +56,8 @@ def lake_area(
     A lake's footprint is all polygons, of any date, that intersect directly or by way of others; a buffer
     around it leaves room to grow. Water in the buffered footprint is the lake's. What was not observed is
     never taken for land: pixels of 255 in the buffered footprint, and, in the footprint itself, pixels of 0
-    under snow or ice.
+    under snow or ice. Pixels with the flag ``not_requested``, outside ``where=`` of :func:`xglof.segment`,
+    are neither water nor unobserved: they are no part of the footprint.
 
     Lazy: a task counts the pixels of one block at one time chunk, and only blocks with lakes are read. Its
     peak memory is the block's ``lake`` and ``flags`` and about thirty bytes a pixel of one time step. With
@@ -66,7 +67,8 @@ def lake_area(
     ----------
     seg
         Segmentation, or its ``lake``: ``([time,] y, x)`` uint8, 0 land, 1 lake, 255 unobserved. Without
-        ``flags`` (uint16) nothing is known of snow and ice, and ``frozen_fraction`` is NaN.
+        ``flags`` (uint16) nothing is known of snow and ice, ``frozen_fraction`` is NaN, and every 255 counts
+        as requested.
     lakes
         Polygons in any CRS, of one date or many.
     buffer_px
@@ -82,8 +84,9 @@ def lake_area(
         Dims ``(lake, time)``, or ``(lake)`` where ``seg`` has no time; float64. ``area``, ``area_sigma``,
         ``area_lower``, ``area_upper`` in m2 on the WGS 84 ellipsoid: pixels times the size of one at the
         lake. ``area`` is the observed water and so low by at most ``area_upper - area_lower``.
-        ``observed_fraction`` and ``frozen_fraction`` of the unbuffered footprint; what of it lies outside the
-        grid is unobserved. All are NaN for a lake too small to hold the centre of a pixel. Coordinates:
+        ``observed_fraction`` and ``frozen_fraction`` of the requested part of the unbuffered footprint; what
+        of the footprint lies outside the grid is unobserved. All are NaN for a lake too small to hold the
+        centre of a pixel, and where none of it was requested. Coordinates:
         ``lake`` (ids, north to south), and ``longitude``, ``latitude`` (degrees), ``x``, ``y`` (the grid's
         CRS) of a point inside.
 
@@ -100,7 +103,7 @@ def lake_area(
     _check_numbers(buffer_px, min_observed)
     check_resolution(resolution_m)
     layer = lake_layer(seg)
-    flags = _flags(seg, layer)
+    flags = flag_layer(seg, layer)
     found = footprints(find_lakes(layer) if lakes is None else lakes, layer.odc.geobox.crs)
     counts = count_pixels(layer, flags, found.geometry, buffer_px=buffer_px)
     series = _areas(counts, found, layer.odc.geobox, min_observed, resolution_m)
@@ -117,18 +120,6 @@ def _check_numbers(buffer_px: int, min_observed: float) -> None:
         raise CubeError(f"buffer_px is {buffer_px}; expected whole pixels, 0 or more")
     if not 0 <= min_observed <= 1:
         raise CubeError(f"min_observed is {min_observed}; expected a share between 0 and 1")
-
-
-def _flags(seg: xr.Dataset | xr.DataArray, layer: xr.DataArray) -> xr.DataArray | None:
-    """The flags, in the order of the lake layer."""
-    if not isinstance(seg, xr.Dataset) or "flags" not in seg:
-        return None
-    flags = seg["flags"]
-    if flags.dtype.kind != "u":
-        raise CubeError(f"'flags' is {flags.dtype}; expected uint16 bits as segment() gives them")
-    if set(flags.dims) != set(layer.dims):
-        raise CubeError(f"'flags' has dims {flags.dims} and 'lake' {layer.dims}; expected the same")
-    return north_up(flags.transpose(*layer.dims))
 
 
 def _areas(

@@ -11,10 +11,12 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from xglof.cube.flags import Flag
+from xglof.errors import CubeError
 from xglof.lakes.footprints import label_image
-from xglof.lakes.layer import LAKE, UNOBSERVED, check_values
+from xglof.lakes.layer import LAKE, UNOBSERVED, check_values, north_up
 
-#: What is counted for each lake and time step: in the footprint (core) or in the buffered one.
+#: What is counted for each lake and time step: in the footprint (core) or in the buffered one. A pixel that
+#: was not requested is in neither.
 QUANTITIES = (
     "wet",  # buffered, lake
     "unobserved",  # buffered: 255; core: land under snow or ice too
@@ -63,6 +65,36 @@ class Window:
     def shape(self) -> tuple[int, int]:
         """Its size without the neighbours."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+
+def flag_layer(seg: xr.Dataset | xr.DataArray, layer: xr.DataArray) -> xr.DataArray | None:
+    """The flags of a segmentation, lazily, north-up and in the order of its lake layer.
+
+    Parameters
+    ----------
+    seg
+        Dataset, with ``flags`` (uint16) or without; a ``lake`` array has none.
+    layer
+        Its lake layer, as :func:`xglof.lakes.layer.lake_layer` returns it.
+
+    Raises
+    ------
+    CubeError
+        ``flags`` that are no unsigned integers, or of other dims than ``lake``.
+    """
+    if not isinstance(seg, xr.Dataset) or "flags" not in seg:
+        return None
+    flags = seg["flags"]
+    if flags.dtype.kind != "u":
+        raise CubeError(f"'flags' is {flags.dtype}; expected uint16 bits as segment() gives them")
+    if set(flags.dims) != set(layer.dims):
+        raise CubeError(f"'flags' has dims {flags.dims} and 'lake' {layer.dims}; expected the same")
+    return north_up(flags.transpose(*layer.dims))
+
+
+def requested(flags: xr.DataArray) -> xr.DataArray:
+    """Where a segmentation was asked for: bool, without the bit ``not_requested``, lazily."""
+    return (flags & Flag.not_requested.value) == 0
 
 
 def count_pixels(
@@ -193,7 +225,7 @@ def count_window(
     numbers: NDArray[np.int32],
     shape: tuple[int, int],
 ) -> NDArray[np.int64]:
-    """Counts of :data:`QUANTITIES` in one window.
+    """Counts of :data:`QUANTITIES` in one window; pixels of ``Flag.not_requested`` belong to no footprint.
 
     Parameters
     ----------
@@ -214,11 +246,13 @@ def count_window(
     """
     place = np.zeros(int(max(numbers.max(), image[1].max(initial=0))) + 1, np.int64)
     place[numbers] = np.arange(1, len(numbers) + 1)
-    core, buffered = place[image[0]], place[image[1]]
+    labels = place[image[0]], place[image[1]]
     inner = np.s_[: shape[0], : shape[1]]
     steps = []
     for index, step in enumerate(check_values(values)):
-        frozen = np.zeros(step.shape, bool) if bits is None else (bits[index] & _FROZEN) != 0
+        flags = np.zeros(step.shape, np.uint16) if bits is None else bits[index]
+        frozen = (flags & _FROZEN) != 0
+        core, buffered = (np.where(flags & Flag.not_requested, 0, label) for label in labels)
         own = np.where(step == LAKE, buffered, 0)
         unknown = (step == UNOBSERVED) | (frozen & (step != LAKE) & (core > 0))
         # wet pixels have four edges each; two that are neighbours share one, which is then nobody's
