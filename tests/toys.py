@@ -85,7 +85,9 @@ class Precision(nn.Module):
     """1 where products of float32 are float32, else 0."""
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        full = torch.get_float32_matmul_precision() == "highest"
+        products = getattr(torch.backends.mkldnn, "matmul", None)  # torch 2.9 on
+        set_to = torch.get_float32_matmul_precision() if products is None else products.fp32_precision
+        full = set_to in ("highest", "ieee")
         return torch.full_like(next(iter(inputs.values()))[:, :1], float(full))
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 from typing import Any, ClassVar
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -93,6 +94,10 @@ def test_own_names_of_bands_are_understood() -> None:
         ({"output": ()}, "output is empty"),
         ({"memory_budget": "much"}, "memory_budget is 'much'"),
         ({"memory_budget": 0}, "memory_budget is 0"),
+        ({"batch_size": 4.5}, "batch_size is 4.5"),
+        ({"overlap": "0.5"}, "overlap is '0.5'"),
+        ({"output": None}, "output is None"),
+        ({"device": None}, "device is None"),
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"device": "cuda:99"}, "is not there"),
         ({"model": "no-such"}, "water-index"),
@@ -365,3 +370,71 @@ def test_ten_tasks_a_block_at_most_and_no_pixel_in_the_graph() -> None:
     assert len(ours) <= 10 * 36 + 2
     names = {str(key[0]) for key in graph if isinstance(key, tuple)}
     assert any(name.startswith("segment-") for name in names)
+
+
+def test_an_empty_cube_is_named() -> None:
+    cube = raster(20, 30)
+    for empty, dim in ((cube.isel(time=slice(0)), "time"), (cube.isel(y=slice(0)), "y")):
+        with pytest.raises(xglof.CubeError, match=f"the cube has nothing along {dim}"):
+            segment(empty)
+
+
+def test_every_band_of_a_sensor_needs_its_time() -> None:
+    cube = raster(20, 30)
+    cube["vh"] = cube["vh"].isel(time=0, drop=True)
+    with pytest.raises(xglof.CubeError, match="S1RTC has no time"):
+        segment(cube)
+
+
+def test_a_mask_by_time_needs_no_coordinate_where_the_cube_has_none() -> None:
+    cube = raster(20, 30).drop_vars("time")
+    assert segment(cube, where=cube["vv"] > 0)["lake"].shape == (2, 20, 30)
+    with pytest.raises(xglof.CubeError, match="other times"):
+        segment(raster(20, 30), where=cube["vv"] > 0)
+
+
+def test_a_nodata_that_is_no_number_is_named() -> None:
+    cube = raster(20, 30)
+    cube["vv"].attrs["nodata"] = "none"
+    with pytest.raises(xglof.CubeError, match="vv has the nodata 'none'"):
+        segment(cube)
+
+
+def test_names_of_the_users_own_tasks_are_not_mistaken_for_ours() -> None:
+    import dask
+
+    cube = raster(20, 30, times=1)
+    expected = segment(cube)["lake_probability"].compute()
+    made = dask.delayed(lambda: cube["vv"].values)(dask_key_name="vv")
+    lazy = cube.assign(vv=(cube["vv"].dims, da.from_delayed(made, cube["vv"].shape, "float32")))
+    rows = dask.delayed(lambda: cube["vh"].values)(dask_key_name="rows")
+    lazy = lazy.assign(vh=(cube["vh"].dims, da.from_delayed(rows, cube["vh"].shape, "float32")))
+    np.testing.assert_array_equal(segment(lazy, chunks=8)["lake_probability"], expected)
+
+
+@pytest.mark.parametrize("side", [100, 50, 33, 25, 130])
+def test_few_tasks_a_block_for_chunks_of_any_size(side: int) -> None:
+    cube = raster(600, 600, times=1, left=0, top=0).chunk({"x": side, "y": side, "time": 1})
+    seg = segment(cube, chunks=100)
+    graph = seg["lake_probability"].data.__dask_graph__()
+    layer = next(graph.layers[name] for name in graph.layers if name.startswith("segment-"))
+    assert len(layer) <= 9 * 36 + 1
+    part = seg["lake_probability"][:, 150:260, 80:210]
+    xr.testing.assert_identical(
+        part.compute(), segment(cube.compute())["lake_probability"][:, 150:260, 80:210]
+    )
+
+
+def test_a_nodata_of_a_file_is_replaced_as_it_is_read() -> None:
+    cube = raster(200, 200, times=1, left=0, top=0)
+    cube["vv"].values[:, :90, 30:] = -32768
+    expected = segment(cube.assign(vv=cube["vv"].where(cube["vv"] != -32768)))["lake_probability"].compute()
+    watched = cube.copy()
+    for name in cube.data_vars:
+        lazily = LazilyIndexedArray(Watched(cube[name].values))
+        watched[name] = xr.Variable(cube[name].dims, lazily, {"nodata": -32768})
+    Watched.asked.clear()
+    seg = segment(watched, chunks=64)["lake_probability"]
+    assert Watched.asked == []
+    np.testing.assert_array_equal(seg, expected)
+    assert max(shape[1] for shape in Watched.asked) <= 64 + 16

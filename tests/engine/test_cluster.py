@@ -49,6 +49,20 @@ def test_workers_agree_to_the_bit(cluster: LocalCluster, cube: xr.Dataset, refer
             assert bits(seg.compute()) == reference
 
 
+@pytest.mark.parametrize("cluster", [2], indirect=True)
+def test_workers_read_a_store_and_run_terramind_to_the_same_bits(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    cube = raster(230, 250, modalities=("S2L2A", "S1RTC", "DEM"), times=1)
+    options: dict[str, Any] = {"model": "terramind-tiny-demo", "device": "cpu", "overlap": 0.25}
+    with dask.config.set(scheduler="synchronous"):
+        whole = bits(xglof.segment(cube, **options).compute())
+        xglof.write_zarr(cube, tmp_path / "cube.zarr")
+    stored = xglof.read_zarr(tmp_path / "cube.zarr", chunks=None)
+    with Client(cluster):
+        assert bits(xglof.segment(stored, chunks=140, **options).compute()) == whole
+
+
 def test_processes_agree_to_the_bit(cube: xr.Dataset, reference: list[bytes]) -> None:
     seg = xglof.segment(cube, model=spec("context"), device="cpu", chunks=30)
     with dask.config.set(scheduler="processes", num_workers=2):

@@ -12,6 +12,9 @@ import xarray as xr
 
 import xglof
 from toys import raster, spec
+from xglof.engine.job import Job, Span
+from xglof.engine.stage import HostBlock, lay_out
+from xglof.models.registry import TINY_DEMO
 
 pytestmark = [
     pytest.mark.gpu,
@@ -21,7 +24,7 @@ EVERY = ("probability", "logit", "classes", "entropy", "tile_mismatch")
 LARGE = xglof.ModelSpec(
     name="terramind-large-random",
     factory="xglof.models.terramind:segmenter",
-    inputs=xglof.models.registry.TINY_DEMO.inputs,
+    inputs=TINY_DEMO.inputs,
     kwargs={"size": "large"},
 )
 
@@ -56,21 +59,31 @@ def test_a_gpu_agrees_with_the_cpu_but_for_its_precision() -> None:
     assert float(difference.mean()) < 0.01
 
 
-def test_what_does_not_fit_is_staged_in_parts_and_memory_follows_the_block() -> None:
-    model = spec("context", window=224)
-    small, large = raster(1008, 1008, times=1), raster(2016, 4032, times=1)
+def test_what_does_not_fit_is_staged_in_parts_and_memory_follows_the_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = spec("context", ("S1RTC", "DEM"), window=224, kwargs={"side": 224})
+    small, large = (raster(*shape, modalities=("S1RTC", "DEM")) for shape in ((1008, 1008), (2016, 4032)))
     peaks = []
     for cube in (small, large):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        run(cube, model=model, chunks=1008)
+        run(cube, model=model, chunks={"time": 2, "y": 1008, "x": 1008})
         peaks.append(torch.cuda.max_memory_allocated())
     assert peaks[1] < 2.5 * peaks[0]  # two blocks may lie there at once
-    whole = bits(run(small, model=model))
+    whole = bits(run(small, model=model, chunks={"time": 2}))
+    laid_out: list[int] = []
+
+    def watched(job: Job, times: Span, rows: Span, *others: Any) -> HostBlock:
+        laid_out.append(rows[1] - rows[0])
+        return lay_out(job, times, rows, *others)
+
+    monkeypatch.setattr("xglof.engine.runner.lay_out", watched)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(0.7 * peaks[0] / total)
     try:
-        assert bits(run(small, model=model)) == whole
+        assert bits(run(small, model=model, chunks={"time": 2})) == whole
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+    assert min(laid_out) < max(laid_out)  # it was staged in parts

@@ -156,16 +156,30 @@ def test_a_forward_pass_has_one_thread_and_other_threads_keep_theirs() -> None:
         torch.set_num_threads(before)
 
 
-def test_the_precision_that_a_process_has_set_changes_no_bit_and_stays() -> None:
-    cube, model = raster(40, 40, times=1), spec("precision", activation="identity")
-    seg = xglof.segment(cube, model=model, device="cpu", chunks=20)
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")  # as `import terratorch` does
+@pytest.mark.parametrize("way", ["of old", "by backend"])
+def test_the_precision_that_a_process_has_set_changes_no_bit_and_stays(way: str) -> None:
+    def precision() -> str:
+        return torch.get_float32_matmul_precision() if way == "of old" else products.fp32_precision
+
+    def lower(value: str) -> None:
+        if way == "of old":
+            torch.set_float32_matmul_precision(value)  # as `import terratorch` does
+        else:
+            products.fp32_precision = value
+
+    products = getattr(torch.backends.mkldnn, "matmul", None)
+    if way == "by backend" and products is None:
+        pytest.skip("torch before 2.9")
+    seg = xglof.segment(
+        raster(40, 40, times=1), model=spec("precision", activation="identity"), device="cpu", chunks=20
+    )
+    before, low = precision(), "medium" if way == "of old" else "bf16"
+    lower(low)
     try:
         assert np.unique(seg["lake_probability"].values).tolist() == [1]
-        assert torch.get_float32_matmul_precision() == "medium"
+        assert precision() == low
     finally:
-        torch.set_float32_matmul_precision(before)
+        lower(before)
 
 
 def test_a_flag_named_twice_is_that_flag() -> None:
@@ -230,13 +244,23 @@ def test_a_block_that_does_not_fit_is_staged_in_parts_with_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cube = raster(90, 40, modalities=("S1RTC", "DEM"))
-    every = ("probability", "logit", "tile_mismatch")
-    seg = xglof.segment(cube, model=spec("context", ("S1RTC", "DEM")), device="cpu", output=every)
+    cube["flags"] = xr.zeros_like(cube["dem"], dtype="uint16")
+    cube["flags"][3:50, 5:20] = int(Flag.cloud)
+    options: dict[str, Any] = {"output": ("probability", "logit", "tile_mismatch"), "where": cube["dem"] < 1}
+    model = spec("context", ("S1RTC", "DEM"))
+    seg = xglof.segment(cube, model=model, device="cpu", chunks={"time": 2}, **options)
+    assert seg["lake"].chunks == ((2,), (90,), (40,))
     whole = names_and_bits(seg.compute())
     fitted = with_room_for(30, monkeypatch)
     assert names_and_bits(seg.compute(scheduler="sync")) == whole
     assert max(fitted) <= 30
     assert sum(fitted) % 90 == 0
+
+
+def test_a_network_is_as_trainable_as_if_it_had_been_loaded_first() -> None:
+    model = spec("context", name="loaded by a segmentation")
+    xglof.segment(raster(20, 20), model=model, device="cpu").compute()
+    assert not any(weight.is_inference() for weight in model.load("cpu").parameters())
 
 
 def test_a_batch_that_does_not_fit_names_the_batch_to_use(monkeypatch: pytest.MonkeyPatch) -> None:

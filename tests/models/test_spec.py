@@ -62,6 +62,9 @@ def test_absent_weights_are_named() -> None:
     [
         ({"factory": "no_colon"}, "not of the form"),
         ({"window": 100}, "multiple of 16"),
+        ({"multiple_of": 0}, "multiple of 0"),
+        ({"activation": "softmax"}, "softmax among one class"),
+        ({"min_share": 2}, "min_share is 2"),
         ({"kwargs": {"necks": [{"name": "SelectIndices"}]}}, "can't be hashed"),
         ({"inputs": spec("context").inputs * 2}, "takes vh, vv twice"),
         ({"classes": ("water",)}, "hold no 'lake'"),

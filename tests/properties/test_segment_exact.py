@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import dask
@@ -33,6 +34,13 @@ def same_bits(first: xr.Dataset, second: xr.Dataset) -> bool:
         np.array_equal(first[name].values, second[name].values, equal_nan=first[name].dtype.kind == "f")
         for name in first.data_vars
     )
+
+
+def on_disk(cube: xr.Dataset) -> xr.Dataset:
+    """The cube as it is opened from a file without Dask."""
+    buffer = io.BytesIO(cube.drop_vars("spatial_ref").drop_encoding().to_netcdf(engine="scipy"))
+    opened = xr.open_dataset(buffer, engine="scipy", cache=False)
+    return opened.assign_coords(cube.coords)
 
 
 def run(cube: xr.Dataset, **options: Any) -> xr.Dataset:
@@ -79,12 +87,28 @@ def test_chunks_change_no_bit_of_any_layer(
         assert same_bits(run(cube, chunks=blocks, **options), whole)
         lazy = cube.chunk({"time": 1, "y": pieces[0], "x": pieces[1]})  # other chunks than the blocks
         assert same_bits(run(lazy, chunks=blocks, **options), whole)
+        assert same_bits(run(on_disk(cube), chunks=blocks, **options), whole)
+
+
+PROJECTED = {"crs": "EPSG:32645", "left": 500_070, "top": 3_100_110, "resolution": 10}
+GEOGRAPHIC = {"crs": "EPSG:4326", "left": 86.9, "top": 27.9, "resolution": 0.0001}
 
 
 @relaxed
-@given(st.integers(0, 40), st.integers(0, 40), st.sampled_from([0.25, 0.5, 0.75]))
-def test_a_part_agrees_with_the_whole_a_window_from_its_edge(top: int, left: int, overlap: float) -> None:
-    cube = raster(90, 85)
+@given(
+    st.integers(0, 40),
+    st.integers(0, 40),
+    st.sampled_from([0.25, 0.5, 0.75]),
+    st.sampled_from([PROJECTED, GEOGRAPHIC]),
+    st.booleans(),
+)
+def test_a_part_agrees_with_the_whole_a_window_from_its_edge(
+    top: int, left: int, overlap: float, grid: dict[str, Any], ascending: bool
+) -> None:
+    cube = raster(90, 85, **grid)
+    cube = cube.rename({"latitude": "y", "longitude": "x"}) if grid is GEOGRAPHIC else cube
+    if ascending:
+        cube = cube.isel(y=slice(None, None, -1))
     options: dict[str, Any] = {"model": HEADS["softmax"], "overlap": overlap, "output": EVERY}
     whole = run(cube, **options)
     part = run(cube.isel(y=slice(top, top + 45), x=slice(left, left + 44)), **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import get_args
 
 import dask.array as da
@@ -13,7 +14,15 @@ from xglof.bands import resolve
 from xglof.engine.blocks import Blocks, PixelBytes, Sides, cut_raster
 from xglof.engine.device import where_it_runs
 from xglof.engine.graph import segment_graph
-from xglof.engine.inputs import check_mask, check_resolution, find_inputs, geobox_of, spatial_dims, turns
+from xglof.engine.inputs import (
+    check_mask,
+    check_resolution,
+    find_inputs,
+    geobox_of,
+    other_fills,
+    reversed_dims,
+    spatial_dims,
+)
 from xglof.engine.job import Augmentation, Job, Layer
 from xglof.engine.lattice import Axis, pixel_index, stride_of
 from xglof.engine.result import name_layers
@@ -107,12 +116,13 @@ def segment(
     -----
     The same bits come out for any chunking, worker count and sub-area (one window away from the edge) under
     one numerics key, which is written to ``attrs["numerics"]``. A task holds one block with a margin of a
-    window: at 2016 px, 15 bands and half overlap 0.7 GB for ``water-index``, 1.8 GB for
-    ``terramind-tiny-demo``, beside the network and its libraries.
+    window: at 2016 px and half overlap MEMORY, beside the network and its libraries.
 
-    Where the cube is no Dask array (in memory, or opened from a file with ``chunks=None``), a block reads
-    its own pixels and waits for no other. Chunks of a Dask cube are read once and wait until the blocks
-    beside them are done: about two rows of blocks, so the memory grows with the width of the raster.
+    Where the cube lies in a file and not in Dask (:func:`xglof.read_zarr` with ``chunks=None``), a block
+    reads its own pixels and waits for no other: memory is that of the blocks in work. Chunks of a Dask cube
+    are read once and wait until the blocks beside them are done, about two rows of blocks: memory then grows
+    with the width of the raster. Reading overlaps computing where tasks run side by side: give a worker with
+    a GPU at least two threads.
 
     Examples
     --------
@@ -137,7 +147,7 @@ def segment(
     dims = spatial_dims(cube)
     if where is not None:
         where = check_mask(where, cube, dims)
-    turned = turns(cube, dims)
+    turned = reversed_dims(cube, dims)
     cube = cube.isel(turned)
     check_resolution(cube, spec)
     inputs = find_inputs(cube, spec, dims)
@@ -149,9 +159,11 @@ def segment(
     job = _job(cube, spec, overlap, tta, batch_size, place, wanted)
     steps = cube.sizes.get("time", 1)
     blocks = cut_raster(job, _pixel_bytes(inputs), steps, chunks, dims, _bytes(memory_budget), batches)
-    lazy = _lazy(inputs, blocks)
+    fills = other_fills(inputs)
+    lazy = _lazy(inputs, blocks, dims, fills)
     opened = {name: array for name, array in inputs.items() if name not in lazy}
-    stacked = segment_graph(job, blocks, lazy, opened)
+    read = {name: fill for name, fill in fills.items() if name in opened}
+    stacked = segment_graph(job, blocks, lazy, opened, read)
     return name_layers(cube, stacked, dims, job, wanted, threshold).isel(turned)
 
 
@@ -164,16 +176,17 @@ def _check_arguments(
     output: Layer | Sequence[Layer],
 ) -> tuple[Layer, ...]:
     """The layers asked for, in the order of :data:`Layer`."""
-    if not 0 <= overlap <= _MOST_OVERLAP:
-        raise ModelError(f"overlap is {overlap}; give a share from 0 to {_MOST_OVERLAP}")
-    if batch_size is not None and batch_size < 2:  # one window alone takes other kernels, with other bits
-        raise ModelError(f"batch_size is {batch_size}; it must be at least 2")
-    if not 0 < threshold <= 1:
-        raise ModelError(f"threshold is {threshold}; give a probability above 0 and up to 1")
+    if not isinstance(overlap, Real) or not 0 <= overlap <= _MOST_OVERLAP:
+        raise ModelError(f"overlap is {overlap!r}; give a share from 0 to {_MOST_OVERLAP}")
+    # one window alone takes other kernels, with other bits
+    if batch_size is not None and (not isinstance(batch_size, Integral) or batch_size < 2):
+        raise ModelError(f"batch_size is {batch_size!r}; it must be a whole number, at least 2")
+    if not isinstance(threshold, Real) or not 0 < threshold <= 1:
+        raise ModelError(f"threshold is {threshold!r}; give a probability above 0 and up to 1")
     if tta not in (None, "flip"):
         raise ModelError(f"tta is {tta!r}; it is None or 'flip'")
     known = get_args(Layer)
-    asked = (output,) if isinstance(output, str) else tuple(output)
+    asked = tuple(output) if isinstance(output, Sequence) and not isinstance(output, str) else (output,)
     if not asked or (unknown := [name for name in asked if name not in known]):
         strange = ", ".join(map(repr, unknown)) if asked else "empty"
         raise ModelError(f"output is {strange}; give one or more of {', '.join(known)}")
@@ -201,11 +214,11 @@ def _job(
         spec=spec,
         y=Axis(height, pixel_index(-affine.f, affine.e), spec.window, stride),
         x=Axis(width, pixel_index(affine.c, affine.a), spec.window, stride),
-        batch=batch_size or _BATCH[device.partition(":")[0]],
+        batch=int(batch_size or 0) or _BATCH[device.partition(":")[0]],
         device=device,
         platform=platform,
         tta=tta,
-        layers=tuple(name for name in wanted if name != "probability"),
+        layers=wanted,
     )
 
 
@@ -231,14 +244,31 @@ def _pixel_bytes(inputs: dict[str, xr.DataArray]) -> PixelBytes:
     return PixelBytes(sizes[0], bands[0], sizes[1], bands[1])
 
 
-def _lazy(inputs: dict[str, xr.DataArray], blocks: Blocks) -> dict[str, da.Array]:
-    """The variables that are Dask arrays, with chunks in common whose times lie in one block each."""
-    found = {name: array for name, array in inputs.items() if array.chunks is not None}
+def _lazy(
+    inputs: dict[str, xr.DataArray],
+    blocks: Blocks,
+    dims: tuple[str, str],
+    fills: dict[str, tuple[float, float]],
+) -> dict[str, da.Array]:
+    """The variables that are Dask arrays or in memory, with chunks in common whose times lie in one block.
+
+    What is in memory is cut at the blocks, so that a worker is sent no more than it needs.
+    """
+    found = {}
+    for name, array in inputs.items():
+        if array.chunks is None and array.variable._in_memory:  # a file's variable is left where it is
+            sizes = dict(zip(("time", *dims), (blocks.times, blocks.rows, blocks.cols), strict=True))
+            found[name] = array.chunk({dim: sizes[str(dim)] for dim in array.dims})
+        elif array.chunks is not None:
+            found[name] = array
+        if name in found and name in fills:
+            found[name] = found[name].where(array != fills[name][0], array.dtype.type(fills[name][1]))
     if not found:
         return {}
-    arrays = list(xr.unify_chunks(*found.values()))
     edges = set(np.cumsum(blocks.times).tolist())
-    for number, array in enumerate(arrays):
-        if "time" in array.dims and not edges <= set(np.cumsum(array.chunksizes["time"]).tolist()):
-            arrays[number] = array.chunk({"time": blocks.times})
-    return {name: array.data for name, array in zip(found, arrays, strict=True)}
+    lazy = {}
+    for name, alike in zip(found, xr.unify_chunks(*found.values()), strict=True):
+        if "time" in alike.dims and not edges <= set(np.cumsum(alike.chunksizes["time"]).tolist()):
+            alike = alike.chunk({"time": blocks.times})
+        lazy[name] = alike.data
+    return lazy

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 
 from xglof.engine.job import Job
 from xglof.engine.lattice import Axis
@@ -120,12 +121,12 @@ def _sides(chunks: Sides, dims: tuple[str, str]) -> tuple[int, int, int | None] 
     else:
         sides, times = chunks if isinstance(chunks, tuple) else (chunks, chunks), None
     given = [*sides, 1 if times is None else times]
-    if len(sides) != 2 or not all(isinstance(size, int) and size > 0 for size in given):
+    if len(sides) != 2 or not all(isinstance(size, Integral) and size > 0 for size in given):
         raise ModelError(
             f"chunks is {chunks!r}; give a number of pixels above 0, (rows, columns), or a mapping of dims "
             "to sizes"
         )
-    return sides[0], sides[1], times
+    return int(sides[0]), int(sides[1]), times if times is None else int(times)
 
 
 def _steps_a_block(job: Job, rows: int, cols: int) -> int:
@@ -167,7 +168,8 @@ def task_bytes(job: Job, pixel: PixelBytes, blocks: Blocks, batches: int) -> int
     inputs: int = with_margin * (held * pixel.raw(steps) + pixel.standardised(steps))
     kinds = len(job.spec.classes)
     planes: int = max(part.stop for part in job.planes.values())
-    result = rows * cols * steps * 4 * (2 * kinds + planes + 3)
+    doubles = 4 * kinds if job.spec.activation == "softmax" else 0  # exponentials are taken in float64
+    result = rows * cols * steps * 4 * (2 * kinds + doubles + planes + 3)
     return inputs + result + batches * _batch_bytes(job)
 
 

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,6 +39,8 @@ def resolve(device: str) -> str:
     """
     import torch
 
+    if not isinstance(device, str):
+        raise ModelError(f"device is {device!r}; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
         device = "cuda" if available else "cpu"
@@ -53,24 +56,26 @@ def resolve(device: str) -> str:
 
 @functools.cache
 def platform(device: str) -> str:
-    """Model of a device and build of torch: what decides, beside the job, about the last bits."""
+    """Model of a device, builds of torch and SciPy: what decides, beside the job, about the last bits."""
     import torch
 
     if device == "cpu":
         model = f"{_cpu_model()}, {torch.backends.cpu.get_cpu_capability()}"
     else:
         model = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
-    return f"{model}; torch {torch.__version__}"
+    return f"{model}; torch {torch.__version__}; scipy {version('scipy')}"
 
 
 def _cpu_model() -> str:
-    """Name of the processor: its kernels are chosen by maker, instructions and caches."""
+    """Name and model number of the processor: its kernels are chosen by maker, instructions and caches."""
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return machine.processor() or machine.machine()
+    if not info.is_file():
+        return machine.processor() or machine.machine()
+    text = info.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+    pairs = (line.partition(":") for line in text.splitlines())
+    told = {name.strip(): value.strip() for name, _, value in pairs}
+    number = ".".join(told[name] for name in ("cpu family", "model", "stepping") if name in told)
+    return f"{told.get('model name', machine.machine())} {number}".strip()
 
 
 def where_it_runs(device: str) -> tuple[tuple[str, str], int]:
@@ -117,17 +122,16 @@ def _here(device: str, dask_worker: Any = None) -> tuple[tuple[str, str], int]:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Float32 products in float32 while any block computes, whatever the process has set.
+    """Products of float32 in float32, and kernels not chosen by timing, while any block computes.
 
-    ``import terratorch`` (1.2.11), for one, lowers it for the whole process, and the last bits with it.
+    Whatever the process has set: ``import terratorch`` (1.2.11), for one, lowers the precision for all.
     """
-    import torch
-
-    global _computing, _precision  # as torch has one setting for the process
+    global _computing  # as torch's settings are the process's
     with _MAKING:
         if _computing == 0:
-            _precision = torch.get_float32_matmul_precision()
-            torch.set_float32_matmul_precision("highest")
+            _set_aside[:] = [(holder, name, getattr(holder, name)) for holder, name, _ in _arithmetic()]
+            for holder, name, wanted in _arithmetic():
+                setattr(holder, name, wanted)
         _computing += 1
     try:
         yield
@@ -135,18 +139,55 @@ def full_precision() -> Iterator[None]:
         with _MAKING:
             _computing -= 1
             if _computing == 0:
-                torch.set_float32_matmul_precision(_precision)
+                for holder, name, before in _set_aside:
+                    setattr(holder, name, before)
 
 
-_computing, _precision = 0, "highest"
+_computing = 0
+_set_aside: list[tuple[Any, str, object]] = []
+
+
+def _arithmetic() -> list[tuple[Any, str, object]]:
+    """Torch's settings that decide about last bits: where they are, and what they should be."""
+    import torch
+
+    backends: Any = torch.backends
+    found: list[tuple[Any, str, object]] = [(backends.cudnn, "benchmark", False)]
+    if hasattr(backends.mkldnn, "matmul"):  # torch 2.9 on: a setting a backend, in place of two for all
+        products = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+        return [*found, *((holder, "fp32_precision", "ieee") for holder in products)]
+    return [*found, (backends.cudnn, "allow_tf32", False), (_OldPrecision(), "products", "highest")]
+
+
+class _OldPrecision:
+    """``torch.set_float32_matmul_precision`` as an attribute."""
+
+    @property
+    def products(self) -> str:
+        import torch
+
+        return torch.get_float32_matmul_precision()
+
+    @products.setter
+    def products(self, value: str) -> None:
+        import torch
+
+        torch.set_float32_matmul_precision(value)
 
 
 @contextmanager
-def place_for_a_block(device: str) -> Iterator[None]:
+def place_for_a_block(device: str, *, alone: bool = False) -> Iterator[None]:
     """Room for one more block on a device: a stream of its own on a GPU, one thread on a CPU.
 
     What is copied on one stream overlaps what is computed on another; a block's work is done when it leaves.
     On a CPU the cores belong to the forward passes, and small operations in parallel would wait for them.
+
+    Parameters
+    ----------
+    device
+        By its resolved name.
+    alone
+        Wait until no other block of this process lies on the GPU.
     """
     if device == "cpu":
         with _one_thread():
@@ -154,17 +195,19 @@ def place_for_a_block(device: str) -> Iterator[None]:
         return
     import torch
 
-    streams = _streams(device)
-    stream = streams.get()
+    free = _streams(device)
+    with _WAITING_ALONE if alone else nullcontext():  # two that each hold a place would wait for ever
+        streams = [free.get() for _ in range(_BLOCKS_A_GPU if alone else 1)]
     try:
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(streams[0]):
             yield
-            stream.synchronize()
+            streams[0].synchronize()
     finally:
-        streams.put(stream)
+        for stream in streams:
+            free.put(stream)
 
 
-def turn(device: str) -> AbstractContextManager[object]:
+def gpu_turn(device: str) -> AbstractContextManager[object]:
     """A turn at computing: one block at a time on a GPU, whatever the scheduler; any number on a CPU."""
     return nullcontext() if device == "cpu" else _gpu_lock(device)
 
@@ -177,7 +220,8 @@ def in_order(device: str, function: Callable[[T], R], tasks: Iterable[T]) -> Ite
     if device != "cpu":
         yield from map(function, tasks)
         return
-    pool, cores = _one_thread_pool(os.getpid())
+    with _MAKING:
+        pool, cores = _one_thread_pool(os.getpid())
     waiting: deque[Future[R]] = deque()
     try:
         for task in tasks:
@@ -201,7 +245,9 @@ def side_by_side(device: str) -> int:
             return int(distributed.get_worker().state.nthreads)
         except ValueError:  # not in a worker
             pass
-    return len(os.sched_getaffinity(0))
+    from dask.system import CPU_COUNT  # of this process: its affinity and its container's share
+
+    return int(CPU_COUNT)
 
 
 @functools.cache
@@ -242,6 +288,7 @@ def _set_own_threads(number: int) -> None:
 
 
 _LOCKS: dict[str, threading.Lock] = {}
+_WAITING_ALONE = threading.Lock()
 _STREAMS: dict[str, queue.SimpleQueue[torch.cuda.Stream]] = {}
 
 

@@ -1,8 +1,8 @@
 """The graph of a segmentation: Dask only, no torch and no pixel.
 
-A block of a cube that lies in Dask costs one task that gathers references to its variables, up to four that
-cut strips for its neighbours, and one that computes; a block of a cube that lies in a file or in memory costs
-the last one alone, which reads what it needs.
+The chunks of a Dask cube are gathered to tiles of at most a block. A tile costs one task that gathers
+references to its variables and up to four that cut strips for its neighbours; a block costs one that
+computes. A block of a cube that lies in a file costs that one alone, which reads what it needs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -24,25 +25,35 @@ from xglof.engine.job import Job, Span
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 Place = tuple[int, int, int]
+Fill = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Variables that lie in memory or in a file and not in Dask, ``(time, y, x)`` or ``(y, x)``.
+    """Variables that lie in a file and not in Dask, ``(time, y, x)`` or ``(y, x)``.
 
-    A block reads its own pixels with their margin from them, so it waits for no other block.
+    A block reads its own pixels with their margin from them, so it waits for no other block. ``fills`` is,
+    by variable, a value that the file has for nodata and the one to put in its place.
     """
 
     variables: Mapping[str, xr.Variable]
+    fills: Mapping[str, Fill]
 
     def read(self, times: Span, rows: Span, cols: Span) -> Arrays:
         """The variables over a part of the raster."""
         part = tuple(slice(*span) for span in (times, rows, cols))
-        return {name: each[part[-each.ndim :]].values for name, each in self.variables.items()}
+        arrays = {name: each[part[-each.ndim :]].values for name, each in self.variables.items()}
+        for name, (stated, own) in self.fills.items():
+            arrays[name] = np.where(arrays[name] == stated, arrays[name].dtype.type(own), arrays[name])
+        return arrays
 
 
 def segment_graph(
-    job: Job, blocks: Blocks, lazy: Mapping[str, da.Array], opened: Mapping[str, xr.DataArray]
+    job: Job,
+    blocks: Blocks,
+    lazy: Mapping[str, da.Array],
+    opened: Mapping[str, xr.DataArray],
+    fills: Mapping[str, Fill],
 ) -> da.Array:
     """Lazy layers of a segmentation over a raster.
 
@@ -55,7 +66,9 @@ def segment_graph(
     lazy
         Dask arrays ``(time, y, x)`` or ``(y, x)`` on one grid and with equal chunks.
     opened
-        Variables on the same grid that are no Dask arrays.
+        Variables on the same grid that lie in files.
+    fills
+        Of ``opened``: what is nodata there, and what it shall be.
 
     Returns
     -------
@@ -65,11 +78,11 @@ def segment_graph(
     # a variable in a file is named as Dask would name it, which reads nothing
     named = {key: array.name for key, array in lazy.items()}
     named |= {key: array.chunk(-1).data.name for key, array in opened.items()}
-    name = "segment-" + tokenize(job, job.numerics, blocks, named)
+    name = "segment-" + tokenize(job, job.numerics, blocks, named, dict(fills))
     layer: dict[Any, Any] = {"job-" + name: job}
     if opened:
-        layer["opened-" + name] = Opened({key: array.variable for key, array in opened.items()})
-    chunks = _Chunks(lazy, job, "pack-" + name)
+        layer["opened-" + name] = Opened({key: array.variable for key, array in opened.items()}, dict(fills))
+    chunks = _Tiles(lazy, job, blocks, "pack-" + name)
     spans = [list(enumerate(_spans(sizes))) for sizes in (blocks.times, blocks.rows, blocks.cols)]
     for (t, times), (r, rows), (c, cols) in itertools.product(*spans):
         places, keys = chunks.pieces(layer, times, rows, cols)
@@ -82,15 +95,18 @@ def segment_graph(
     return da.Array(graph, name, sizes, dtype=np.float32)
 
 
-class _Chunks:
-    """The chunks of the Dask arrays, and the tasks that hand them out in whole or in strips."""
+class _Tiles:
+    """The Dask arrays by tiles of whole chunks, and the tasks that hand these out in whole or in strips."""
 
-    def __init__(self, arrays: Mapping[str, da.Array], job: Job, name: str) -> None:
+    def __init__(self, arrays: Mapping[str, da.Array], job: Job, blocks: Blocks, name: str) -> None:
         self.arrays, self.job, self.name = arrays, job, name
         full = max(arrays.values(), key=lambda array: array.ndim, default=None)
         sizes: tuple[tuple[int, ...], ...] = () if full is None else full.chunks
         self.times = _spans(sizes[0]) if len(sizes) == 3 else None
-        self.rows, self.cols = (_spans(sizes[-2]), _spans(sizes[-1])) if sizes else ([], [])
+        self.rows, self.cols = [], []
+        if sizes:
+            self.rows = _gathered(sizes[-2], max(blocks.rows))
+            self.cols = _gathered(sizes[-1], max(blocks.cols))
         self.cuts: dict[tuple[int, Span], list[tuple[int, slice]]] = {}
 
     def pieces(
@@ -107,38 +123,63 @@ class _Chunks:
                     found.append(self._piece(layer, (t, r, c), begin, ys, xs))
         return [place for place, _ in found], [key for _, key in found]
 
-    def _cut(self, axis: int, spans: list[Span], reads: Any, block: Span) -> list[tuple[int, slice]]:
-        """The chunks that hold what a block reads, with its part of them: ``slice(None)`` for all."""
+    def _cut(self, axis: int, tiles: list[_Tile], reads: Any, block: Span) -> list[tuple[int, slice]]:
+        """The tiles that hold what a block reads, with its part of them: ``slice(None)`` for all."""
         if (axis, block) not in self.cuts:
             first, last = reads(*block)
             self.cuts[axis, block] = [
-                (number, _part((begin, end), (first, last)))
-                for number, (begin, end) in enumerate(spans)
-                if begin < last and end > first
+                (number, _part(tile.pixels, (first, last)))
+                for number, tile in enumerate(tiles)
+                if tile.pixels[0] < last and tile.pixels[1] > first
             ]
         return self.cuts[axis, block]
 
     def _piece(
-        self, layer: dict[Any, Any], chunk: Place, time: int, ys: slice, xs: slice
+        self, layer: dict[Any, Any], tile: Place, time: int, ys: slice, xs: slice
     ) -> tuple[Place, tuple[object, ...]]:
-        """A chunk or a strip over all its columns or all its rows: corners are cut when they are used."""
-        _, r, c = chunk
-        top, left = self.rows[r][0], self.cols[c][0]
-        pack = (self.name, *chunk)
-        layer.setdefault(
-            pack, (_pack, list(self.arrays), [_key(array, chunk) for array in self.arrays.values()])
-        )
+        """A tile or a strip over all its columns or all its rows: corners are cut when they are used."""
+        _, r, c = tile
+        top, left = self.rows[r].pixels[0], self.cols[c].pixels[0]
+        pack = (self.name, *tile)
+        if pack not in layer:
+            # a task's strings could be keys of the user's graph: names and axes are bound, not passed
+            layer[pack] = (
+                partial(_pack, tuple(self.arrays)),
+                *(self._keys(a, tile) for a in self.arrays.values()),
+            )
         whole = slice(None)
         if ys == whole and xs == whole:
             return (time, top, left), pack
         axis, part = ("cols", xs) if ys == whole else ("rows", ys)
-        key = (f"{axis}-{self.name}", *chunk, part.start, part.stop)
-        layer.setdefault(key, (_strip, pack, axis, part.start, part.stop))
-        return (
-            time,
-            top + (part.start if axis == "rows" else 0),
-            left + (part.start if axis == "cols" else 0),
-        ), key
+        key = (f"{axis}-{self.name}", *tile, part.start, part.stop)
+        layer.setdefault(key, (partial(_strip, axis, part.start, part.stop), pack))
+        down, across = (part.start, 0) if axis == "rows" else (0, part.start)
+        return (time, top + down, left + across), key
+
+    def _keys(self, array: da.Array, tile: Place) -> list[list[tuple[object, ...]]]:
+        """Keys of an array's chunks in a tile, by rows."""
+        t, r, c = tile
+        lead = (array.name, t) if array.ndim == 3 else (array.name,)
+        return [[(*lead, y, x) for x in range(*self.cols[c].chunks)] for y in range(*self.rows[r].chunks)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """Pixels of a tile along an axis, and the numbers of its chunks; ends excluded."""
+
+    pixels: Span
+    chunks: Span
+
+
+def _gathered(chunks: Sequence[int], most: int) -> list[_Tile]:
+    """Neighbouring chunks together as long as they are no more than ``most`` pixels."""
+    tiles: list[_Tile] = []
+    for number, (begin, end) in enumerate(_spans(chunks)):
+        if tiles and end - tiles[-1].pixels[0] <= most:
+            tiles[-1] = _Tile((tiles[-1].pixels[0], end), (tiles[-1].chunks[0], number + 1))
+        else:
+            tiles.append(_Tile((begin, end), (number, number + 1)))
+    return tiles
 
 
 def _spans(chunks: Sequence[int]) -> list[Span]:
@@ -151,18 +192,17 @@ def _part(chunk: Span, read: Span) -> slice:
     return slice(None) if (first, last) == chunk else slice(first - chunk[0], last - chunk[0])
 
 
-def _key(array: da.Array, chunk: Place) -> tuple[object, ...]:
-    return (array.name, *chunk[-array.ndim :])
-
-
-def _pack(names: Sequence[str], arrays: Sequence[npt.NDArray[np.generic]]) -> Arrays:
+def _pack(names: Sequence[str], *chunks: list[list[npt.NDArray[np.generic]]]) -> Arrays:
+    """The variables over a tile; a lone chunk is not copied."""
+    lone = len(chunks[0]) == len(chunks[0][0]) == 1
+    arrays = (lines[0][0] if lone else np.block(lines) for lines in chunks)
     return dict(zip(names, arrays, strict=True))
 
 
-def _strip(chunk: Arrays, axis: str, begin: int, end: int) -> Arrays:
-    """A contiguous copy, so that a neighbour holds on to a strip and not to the whole chunk."""
+def _strip(axis: str, begin: int, end: int, tile: Arrays) -> Arrays:
+    """A contiguous copy, so that a neighbour holds on to a strip and not to the whole tile."""
     part = (..., slice(begin, end)) if axis == "cols" else (..., slice(begin, end), slice(None))
-    return {name: np.ascontiguousarray(array[part]) for name, array in chunk.items()}
+    return {name: np.ascontiguousarray(array[part]) for name, array in tile.items()}
 
 
 def _compute(

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xglof.bands import MODALITIES, SAR_BANDS
-from xglof.cube.flags import flag_attrs
+from xglof.cube.flags import check_flags
 from xglof.errors import CubeError
 from xglof.models.spec import ModelSpec
 
@@ -28,6 +28,10 @@ def geobox_of(data: xr.Dataset | xr.DataArray) -> Any:
     import odc.geo.xr  # noqa: F401  (registers .odc)
 
     kind = "cube" if isinstance(data, xr.Dataset) else "mask"
+    if empty := [str(dim) for dim, size in data.sizes.items() if size == 0]:
+        raise CubeError(
+            f"the {kind} has nothing along {', '.join(empty)}; select at least one step and pixel"
+        )
     geobox = data.odc.geobox
     if geobox is None or geobox.crs is None:
         raise CubeError(
@@ -46,7 +50,7 @@ def spatial_dims(cube: xr.Dataset) -> tuple[str, str]:
     return str(y), str(x)
 
 
-def turns(cube: xr.Dataset, dims: tuple[str, str]) -> dict[str, slice]:
+def reversed_dims(cube: xr.Dataset, dims: tuple[str, str]) -> dict[str, slice]:
     """The dims to reverse, now and in the result, for rows that run south and columns that run east."""
     affine = geobox_of(cube).affine
     wrong = (affine.e > 0, affine.a < 0)
@@ -86,11 +90,11 @@ def find_inputs(cube: xr.Dataset, spec: ModelSpec, dims: tuple[str, str]) -> dic
                 f"{', '.join(map(str, cube.data_vars))}; load the modality with open_cube(..., "
                 f"modalities=({source.modality!r}, ...))"
             )
-        nodata = {band.name: band.nodata for band in MODALITIES[source.modality].bands}
         _check_decibels(cube, source.bands)
-        found |= {name: _with_own_nodata(cube[name], nodata[name]) for name in source.bands}
+        found |= {name: cube[name] for name in source.bands}
         sensors += source.has_time
-        if source.has_time and "time" in cube.dims and "time" not in cube[source.bands[0]].dims:
+        timeless = any("time" not in cube[name].dims for name in source.bands)
+        if source.has_time and "time" in cube.dims and timeless:
             raise CubeError(f"{source.modality} has no time in a cube that has one; give it the dim 'time'")
     if not sensors:
         wanted = " or ".join(source.modality for source in spec.inputs if source.has_time)
@@ -98,7 +102,7 @@ def find_inputs(cube: xr.Dataset, spec: ModelSpec, dims: tuple[str, str]) -> dic
             f"model {spec.name!r} needs {wanted}, and the cube has neither; a DEM observes nothing"
         )
     if "flags" in cube:
-        found["flags"] = _flags(cube["flags"])
+        found["flags"] = check_flags(cube["flags"])
     _check_dims(found, dims)
     return found
 
@@ -123,24 +127,28 @@ def _check_decibels(cube: xr.Dataset, names: tuple[str, ...]) -> None:
             )
 
 
-def _flags(flags: xr.DataArray) -> xr.DataArray:
-    """The cube's flags, where they are whole numbers with this package's meanings."""
-    ours = flag_attrs()["flag_meanings"]
-    if flags.dtype.kind not in "ui" or flags.attrs.get("flag_meanings", ours) != ours:
-        raise CubeError(
-            f"flags is {flags.dtype} with the meanings {flags.attrs.get('flag_meanings', '(none)')!r}; "
-            "expected uint16 bits of xglof.cube.flags.Flag: drop the variable or rename it"
-        )
-    return flags
+def other_fills(found: dict[str, xr.DataArray]) -> dict[str, tuple[float, float]]:
+    """Of variables whose attributes state a nodata that is not that of :mod:`xglof.bands`: it, and ours.
 
-
-def _with_own_nodata(array: xr.DataArray, nodata: float) -> xr.DataArray:
-    """A band whose fill, where its attributes state another one, is the nodata of :mod:`xglof.bands`."""
-    stated = array.attrs.get("nodata", array.attrs.get("_FillValue"))
-    if stated is None or stated == nodata or np.isnan(stated):  # NaN is never data
-        return array
-    lazy = array if array.chunks else array.chunk()  # where() would read a variable that lies in a file
-    return lazy.where(array != stated, nodata)
+    Raises
+    ------
+    CubeError
+        It is no number.
+    """
+    own = {band.name: band.nodata for modality in MODALITIES.values() for band in modality.bands}
+    fills = {}
+    for name in own.keys() & found.keys():
+        attrs = found[name].attrs
+        stated = attrs.get("nodata", attrs.get("_FillValue", own[name]))
+        try:
+            number = float(stated)
+        except (TypeError, ValueError) as error:
+            raise CubeError(
+                f"{name} has the nodata {stated!r} in its attributes; expected a number"
+            ) from error
+        if number != own[name] and not np.isnan(number):  # NaN is never data
+            fills[name] = (number, float(own[name]))
+    return fills
 
 
 def check_mask(mask: object, cube: xr.Dataset, dims: tuple[str, str]) -> xr.DataArray:
@@ -161,13 +169,18 @@ def check_mask(mask: object, cube: xr.Dataset, dims: tuple[str, str]) -> xr.Data
             f"where lies on another grid: {_short(mask)}, and the cube {_short(cube)}; reproject it with "
             "mask.odc.reproject(cube.odc.geobox, resampling='nearest')"
         )
-    if "time" in mask.dims and not (
-        "time" in cube.dims and mask.indexes["time"].equals(cube.indexes["time"])
-    ):
+    if "time" in mask.dims and not _same_times(mask, cube):
         raise CubeError(
             "where has other times than the cube; select the cube's with mask.sel(time=cube.time)"
         )
     return mask
+
+
+def _same_times(mask: xr.DataArray, cube: xr.Dataset) -> bool:
+    times = [data.indexes.get("time") for data in (mask, cube)]
+    if times[0] is None or times[1] is None:
+        return times[0] is times[1] and mask.sizes["time"] == cube.sizes.get("time")
+    return bool(times[0].equals(times[1]))
 
 
 def _short(data: xr.Dataset | xr.DataArray) -> str:

@@ -59,7 +59,9 @@ def name_layers(
         values = _plane(stacked, _pick, "float32", timed, planes[layer].start)
         variables[name] = (out_dims, values, {"long_name": described, "units": "1"})
     if "logit" in wanted:
-        part = stacked[planes["logit"]]
+        part = da.map_blocks(
+            np.copy, stacked[planes["logit"]], dtype="float32", meta=np.empty((0,) * 4, "float32")
+        )  # not a view: that would keep the whole stack
         attrs = {"long_name": "blended logit", "units": "1"}
         variables["logit"] = (("class", *out_dims), part if timed else part[:, 0], attrs)
     if "classes" in wanted:

@@ -6,8 +6,9 @@ pixels and the :class:`Job`, so a block can be computed anywhere, again, with th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,14 +19,25 @@ from torch import Tensor, nn
 from xglof.cube.flags import Flag
 from xglof.engine.blend import UNITY, window_weights
 from xglof.engine.choose import Chosen, Inputs, Window, choose_windows, used_bits
-from xglof.engine.device import full_precision, in_order, place_for_a_block, platform, turn
+from xglof.engine.device import full_precision, gpu_turn, in_order, place_for_a_block, platform
 from xglof.engine.job import Job, Span
 from xglof.engine.layers import class_probabilities, classes, entropy, says_lake
 from xglof.engine.stage import HostBlock, Patch, Staged, lay_out, stage
 from xglof.errors import ModelError
 
-#: Windows of one forward pass, each with the flip it is shown in, and what they are run with.
-Batch = tuple[Inputs, list[tuple[Window, tuple[int, ...]]]]
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Windows of one forward pass.
+
+    ``index`` (batch, 3) is the time step, row and column of each, filled up by repeating the last; ``count``
+    are no filling; ``flip`` is the number of the flip that the first is shown in.
+    """
+
+    inputs: Inputs
+    index: Tensor
+    count: int
+    flip: int
 
 
 def segment_block(
@@ -62,39 +74,52 @@ def segment_block(
             "results would differ in the last bits. Call segment() while the Dask client is active, which "
             "asks the workers, or compute on workers like the one that called it"
         )
-    return _segment(job, lay_out(job, times, rows, cols, patches))
+    return _segment(job, _network(job), times, rows, cols, list(patches))
 
 
 def _is_here(device: str) -> bool:
     return device == "cpu" or int(device.partition(":")[2]) < torch.cuda.device_count()
 
 
-def _segment(job: Job, block: HostBlock) -> npt.NDArray[np.float32]:
-    """The block; in two parts where it does not fit the device, which changes no bit."""
+def _network(job: Job) -> nn.Module:
     try:
-        with torch.inference_mode(), full_precision(), place_for_a_block(job.device):
-            return _on_device(job, block)
+        return job.spec.load(job.device)
     except torch.OutOfMemoryError as error:
-        reason = str(error).partition("\n")[0]  # the error itself would keep the tensors of its frames
-    if job.device != "cpu":
-        torch.cuda.empty_cache()
-    begin, end = block.rows
-    if end - begin <= job.y.stride:
-        less = f"pass batch_size={job.batch // 2}" if job.batch > 3 else "use another device"
-        raise ModelError(
-            f"{job.device} has no memory for one row of windows in batches of {job.batch} ({reason}); "
-            f"{less}, which is another numerics key: compute the whole map with it"
-        )
-    middle = (begin + end) // 2
-    halves = [_segment(job, block.part(job, span)) for span in ((begin, middle), (middle, end))]
-    return np.concatenate(halves, axis=-2)
+        raise ModelError(f"{job.device} has no memory for model {job.spec.name!r}: {error}") from error
 
 
-def _on_device(job: Job, block: HostBlock) -> npt.NDArray[np.float32]:
-    network = job.spec.load(job.device)
+def _segment(
+    job: Job, network: nn.Module, times: Span, rows: Span, cols: Span, patches: list[Patch]
+) -> npt.NDArray[np.float32]:
+    """The block; in two parts where it does not fit the device, which changes no bit."""
+    begin, end = rows
+    small = end - begin <= job.y.stride
+    for alone in (False, True):  # on a GPU another block may take the room
+        try:
+            with torch.inference_mode(), full_precision(), place_for_a_block(job.device, alone=alone):
+                return _on_device(job, network, lay_out(job, times, rows, cols, patches))
+        except torch.OutOfMemoryError as error:
+            reason = str(error).partition("\n")[0]  # the error itself would keep the tensors of its frames
+        if job.device != "cpu":
+            torch.cuda.empty_cache()
+        if not small:
+            middle = (begin + end) // 2
+            parts = [
+                _segment(job, network, times, span, cols, patches)
+                for span in ((begin, middle), (middle, end))
+            ]
+            return np.concatenate(parts, axis=-2)
+    less = f"pass batch_size={job.batch // 2}" if job.batch > 3 else "use another device"
+    raise ModelError(
+        f"{job.device} has no memory for one row of windows in batches of {job.batch} ({reason}); "
+        f"{less}, which is another numerics key: compute the whole map with it"
+    )
+
+
+def _on_device(job: Job, network: nn.Module, block: HostBlock) -> npt.NDArray[np.float32]:
     staged = stage(job, block)
     chosen = choose_windows(job, staged)
-    with turn(job.device):
+    with gpu_turn(job.device):
         logits, votes = _blend(job, network, staged, chosen)
         result = _layers(job, staged, used_bits(job, staged, chosen), logits, votes)
         if result.is_cuda:
@@ -114,8 +139,9 @@ def _blend(job: Job, network: nn.Module, staged: Staged, chosen: Chosen) -> tupl
     """
     times, height, width = staged.of_block(staged.worth).shape
     wanted = "tile_mismatch" in job.layers
-    total = torch.zeros((times, len(job.spec.classes), height, width), device=job.device)
-    votes = torch.zeros((times, height, width) if wanted else (0,), device=job.device)
+    shape = (times, len(job.spec.classes), height, width)
+    total = torch.zeros(shape, dtype=torch.float32, device=job.device)
+    votes = torch.zeros((times, height, width) if wanted else (0,), dtype=torch.float32, device=job.device)
     weights = _weights(job).to(job.device)
     for (time, row, col), logit in _window_logits(job, network, staged, chosen):
         down, below = _meet(row * job.y.stride, job.spec.window, staged.inner[0])
@@ -147,50 +173,67 @@ def _window_logits(
     job: Job, network: nn.Module, staged: Staged, chosen: Chosen
 ) -> Iterator[tuple[Window, Tensor]]:
     """Logits (K, W, W) of each chosen window in order, averaged over the flips."""
-    batches: list[Batch] = []
-    for inputs, windows in chosen.items():
-        items = [(window, flip) for window in windows for flip in job.flips]
-        batches += [(inputs, items[i : i + job.batch]) for i in range(0, len(items), job.batch)]
     views = tuple(
         m.values.unfold(2, job.spec.window, job.y.stride).unfold(3, job.spec.window, job.x.stride)
         for m in staged.modalities
     )
     forward = partial(_forward, job, network, staged, views)
-    flips, total = 0, torch.empty(0)
-    for (_, items), output in zip(batches, in_order(job.device, forward, batches), strict=True):
-        for (window, _), logit in zip(items, output, strict=False):  # the rest of a batch is filling
-            total = logit if flips == 0 else total + logit
-            flips += 1
-            if flips == len(job.flips):
-                yield window, total / flips
-                flips = 0
+    windows = (window for each in chosen.values() for window in each)
+    seen, total = 0, torch.empty(0)
+    for batch, output in _paired(job, forward, _batches(job, chosen)):
+        for logit in output[: batch.count]:
+            total = logit if seen == 0 else total + logit
+            seen += 1
+            if seen == len(job.flips):
+                yield next(windows), total / seen
+                seen = 0
+
+
+def _paired(
+    job: Job, forward: Callable[[Batch], Tensor], batches: list[Batch]
+) -> Iterator[tuple[Batch, Tensor]]:
+    return zip(batches, in_order(job.device, forward, batches), strict=True)
+
+
+def _batches(job: Job, chosen: Chosen) -> list[Batch]:
+    """Every window in each of its flips, cut to batches."""
+    batches = []
+    for inputs, windows in chosen.items():
+        shown = [window for window in windows for _ in job.flips]
+        filled = shown + shown[-1:] * (-len(shown) % job.batch)
+        index = torch.tensor(filled).to(job.device)  # once: each copy would wait for what runs
+        batches += [
+            Batch(inputs, index[i : i + job.batch], min(job.batch, len(shown) - i), i % len(job.flips))
+            for i in range(0, len(shown), job.batch)
+        ]
+    return batches
 
 
 def _forward(job: Job, network: nn.Module, staged: Staged, views: tuple[Tensor, ...], batch: Batch) -> Tensor:
-    """One forward pass over up to ``batch`` windows, filled up to ``batch`` by repeating the last.
+    """Logits (batch, K, W, W) float32 of the windows of a batch, flips undone.
 
     ``views`` are the windows of each modality, (T, C, rows, columns, W, W), without a copy.
     """
-    inputs, items = batch
-    filled = items + items[-1:] * (job.batch - len(items))
-    where = torch.tensor([window for window, _ in filled], device=job.device)
+    times, rows, cols = batch.index.T
     given = {}
     with torch.inference_mode(), _arithmetic(job):
-        for modality, view in ((staged.modalities[number], views[number]) for number in inputs):
-            times = where[:, 0] if view.shape[0] > 1 else torch.zeros_like(where[:, 0])
-            crops = view[times, :, where[:, 1], where[:, 2]]
-            given[modality.source.modality] = _flipped(job, crops, filled)
+        for modality, view in ((staged.modalities[number], views[number]) for number in batch.inputs):
+            crops = view[times if view.shape[0] > 1 else torch.zeros_like(times), :, rows, cols]
+            given[modality.source.modality] = _flipped(job, crops, batch.flip)
         output = network(given)
         _check_shape(job, output)
-        return _flipped(job, output.float(), filled)
+        return _flipped(job, output.float(), batch.flip)
 
 
-def _flipped(job: Job, crops: Tensor, items: list[tuple[Window, tuple[int, ...]]]) -> Tensor:
-    """Each crop in its flip; a flip undoes itself."""
-    for flip in job.flips[1:]:
-        members = [number for number, (_, own) in enumerate(items) if own == flip]
-        crops[members] = crops[members].flip(flip)
-    return crops
+def _flipped(job: Job, crops: Tensor, first: int) -> Tensor:
+    """Crops each in its flip, which take turns from the ``first`` on; a flip undoes itself."""
+    if len(job.flips) == 1:
+        return crops
+    turned = crops.clone()
+    for number, flip in enumerate(job.flips[1:], 1):
+        members = slice((number - first) % len(job.flips), None, len(job.flips))
+        turned[members] = crops[members].flip(flip)
+    return turned
 
 
 def _arithmetic(job: Job) -> AbstractContextManager[object]:

@@ -59,25 +59,6 @@ class HostBlock:
             planes[name] = copied[begin : begin + plane.nbytes].view(kind).view(plane.shape)
         return planes
 
-    def part(self, job: Job, rows: Span) -> HostBlock:
-        """The same block with fewer rows, laid out anew."""
-        return lay_out(job, self.times, rows, self.cols, [self._patch(job)])
-
-    def _patch(self, job: Job) -> Patch:
-        """What of the planes lies in the raster."""
-        inner, place = [], [self.times[0]]
-        for axis, low, size in zip((job.y, job.x), self.corner, self._shape, strict=True):
-            begin, end = max(low, 0), min(low + size, axis.size)
-            inner.append(slice(begin - low, end - low))
-            place.append(begin)
-        arrays = {name: plane[:, *inner] for name, plane in self.planes.items()}
-        return (place[0], place[1], place[2]), arrays
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        plane = next(iter(self.planes.values()))
-        return plane.shape[-2], plane.shape[-1]
-
 
 def lay_out(job: Job, times: Span, rows: Span, cols: Span, patches: Iterable[Patch]) -> HostBlock:
     """Put patches side by side and reflect them where windows hang over the edge of the raster.

@@ -26,6 +26,7 @@ def score(
     ----------
     seg
         Segmentation, or its ``lake``: ``([time,] y, x)`` uint8, 0 land, 1 lake, 255 unobserved.
+        Pixels that its ``flags`` call ``not_requested`` count nowhere.
     truth
         ``lake`` of the same kind (or bool, observed everywhere), or a Dataset with it, on the same grid and
         dates. Without ``time`` it holds for every date of ``seg``.

@@ -7,6 +7,7 @@ per device (:meth:`ModelSpec.load`).
 from __future__ import annotations
 
 import importlib
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -64,7 +65,7 @@ class ModelInput:
                 f"{self.modality}: {len(self.bands)} bands need as many means, stds and fills, "
                 f"not {len(self.mean)}, {len(self.std)} and {len(self.fill)}"
             )
-        if min(self.std) <= 0:
+        if not all(0 < value < math.inf for value in self.std):
             raise ModelError(f"{self.modality}: a standard deviation must be above 0, not {min(self.std)}")
 
     @property
@@ -84,7 +85,8 @@ class ModelSpec:
     factory
         ``"package.module:function"``; called with ``kwargs`` it returns a :class:`torch.nn.Module` whose
         ``forward`` takes ``dict[str, Tensor (B, C, H, W)]`` of standardised float32 inputs by modality and
-        returns logits ``(B, K, H, W)``, where ``K`` is the number of ``classes``.
+        returns logits ``(B, K, H, W)``, where ``K`` is the number of ``classes``. ``forward`` is called from
+        several threads at once and must change no state.
     inputs
         The modalities in the order in which the network is given them.
     kwargs
@@ -146,12 +148,16 @@ class ModelSpec:
             raise ModelError(f"factory {self.factory!r} is not of the form 'package.module:function'")
         if not any(source.has_time for source in self.inputs):
             raise ModelError(f"model {self.name!r} takes no modality that observes (S2L2A, S1RTC or S1GRD)")
-        if self.window < 1 or self.window % self.multiple_of:
+        if self.multiple_of < 1 or self.window < 1 or self.window % self.multiple_of:
             raise ModelError(f"window {self.window} px is not a multiple of {self.multiple_of} px")
         if "lake" not in self.classes:
             raise ModelError(f"classes {self.classes} of model {self.name!r} hold no 'lake'")
         if self.activation not in ("sigmoid", "softmax", "identity"):
             raise ModelError(f"activation {self.activation!r} is none of sigmoid, softmax, identity")
+        if self.activation == "softmax" and len(self.classes) < 2:
+            raise ModelError(f"model {self.name!r} shares its softmax among one class; use 'sigmoid'")
+        if not 0 <= self.min_share <= 1:
+            raise ModelError(f"min_share is {self.min_share}; give a share from 0 to 1")
         names = [name for source in self.inputs for name in source.bands]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ModelError(f"model {self.name!r} takes {', '.join(twice)} twice; a variable is one input's")
@@ -198,13 +204,14 @@ class ModelSpec:
         with _LOCK:
             key = (self, device)
             if key not in _NETWORKS:
-                network = self.build()
-                if self.weights is not None:
-                    self.weights.load_into(network)
-                _NETWORKS[key] = network.to(device).eval().requires_grad_(False)
-                if device != "cpu":  # other streams use it too
-                    import torch
+                import torch
 
+                with torch.inference_mode(False):  # whoever asks first: its parameters can be trained later
+                    network = self.build()
+                    if self.weights is not None:
+                        self.weights.load_into(network)
+                    _NETWORKS[key] = network.to(device).eval().requires_grad_(False)
+                if device != "cpu":  # other streams use it too
                     torch.cuda.synchronize(device)
             return _NETWORKS[key]
 
@@ -214,5 +221,5 @@ def _frozen(value: object) -> object:
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()  # a factory may load other specs
 _NETWORKS: dict[tuple[ModelSpec, str], nn.Module] = {}
