@@ -8,12 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 PACKAGES = (
     "xglof",
     "torch",
-    "torchvision",
-    "terratorch",
     "xarray",
     "dask",
     "distributed",
     "numpy",
+    "scipy",
     "zarr",
     "odc-stac",
     "odc-geo",
@@ -25,6 +24,7 @@ PACKAGES = (
     "pystac-client",
     "safetensors",
     "planetary-computer",
+    "terratorch",
 )
 
 
