@@ -2,33 +2,40 @@
 
 Two ways, each in fresh processes, by turns, after one of each that fills the disk cache and is not counted::
 
-    python benchmarks/cold_start.py [--runs 3] [--way light --way full]
+    python benchmarks/cold_start.py [--runs 3] [--way light --way full] [--write REPORT]
 
 ``light`` is what the package does: the spec's own factory. ``full`` builds the same network through
 terratorch's ``EncoderDecoderFactory``. Both load the same weights and run 8 chips of 224 pixels with all
 three modalities. Prints seconds until the logits are there, the peak memory of the process then, and the
-ratio.
+ratio; ``--write docs/performance.md`` puts them there, in the place of those of an earlier run. terratorch
+comes with ``pip install ".[benchmarks]"``.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from _segment.memory import MIB, peak
+from _segment.report import Section, table, tell
 
 if TYPE_CHECKING:
     from torch import nn
 
-MIB = 2**20
 WAYS = ("light", "full")
 CHIPS = 8
+_HEADER = ("way", "median s", "min s", "max s", "peak of the process, MiB")
+_EXPLAINED = """\
+Seconds from the start of a process to the logits of {chips} chips of 224 px, by `terramind-tiny-demo`
+with all its modalities, on a CPU. The ways take turns; runs of each: {runs}, after one that fills the
+disk cache. The peak is the median of theirs. **light**: the factory of the spec. **full**: the same
+network and weights through terratorch's `EncoderDecoderFactory`."""
 
 
 def through_terratorch(*, decoder_channels: int = 32, features: int = 16) -> nn.Module:
@@ -73,7 +80,7 @@ def measure(way: str) -> None:
         logits = network(chips)
     assert logits.shape == (CHIPS, 1, 224, 224)  # noqa: S101
     assert (way == "full") == any(name.split(".")[0] == "terratorch" for name in sys.modules)  # noqa: S101
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+    print(peak(), flush=True)
 
 
 def run(way: str) -> tuple[float, int]:
@@ -89,11 +96,28 @@ def run(way: str) -> tuple[float, int]:
     return seconds, int(line)
 
 
+def compare(ways: list[str], runs: int) -> Section:
+    """Run the ways by turns: a row each, and the ratio where there are two."""
+    rounds = [{way: run(way) for way in ways} for _ in range(runs + 1)][1:]
+    rows, medians = [], {}
+    for way in ways:
+        seconds = [each[way][0] for each in rounds]
+        medians[way] = statistics.median(seconds)
+        memory = statistics.median(each[way][1] for each in rounds)
+        figures = [f"{value:.1f}" for value in (medians[way], min(seconds), max(seconds))]
+        rows.append((way, *figures, f"{memory / MIB:.0f}"))
+    parts = [table(_HEADER, rows), _EXPLAINED.format(chips=CHIPS, runs=runs)]
+    if len(ways) == len(WAYS):
+        parts.insert(1, f"- light over full: {medians['light'] / medians['full']:.2f} of the medians")
+    return Section("Cold start", "\n\n".join(parts))
+
+
 def main() -> None:
-    """Run the ways by turns and print a row each."""
+    """Run the ways by turns, print their table, and write it where that is wanted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=3, help="runs of each way that count")
     parser.add_argument("--way", action="append", choices=WAYS, help="only this one; repeatable")
+    parser.add_argument("--write", type=Path, help="Markdown file to put the table in")
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -102,18 +126,7 @@ def main() -> None:
     if arguments.runs < 1:
         parser.error(f"--runs {arguments.runs}: at least one run must count")
     ways = [way for way in WAYS if way in (arguments.way or WAYS)]
-    rounds = [{way: run(way) for way in ways} for _ in range(arguments.runs + 1)][1:]
-    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {CHIPS} chips, {arguments.runs} runs")
-    print("way | median | min | max | peak of the process")
-    medians = {}
-    for way in ways:
-        seconds = [each[way][0] for each in rounds]
-        medians[way] = statistics.median(seconds)
-        peak = statistics.median(each[way][1] for each in rounds)
-        spread = f"{medians[way]:.1f} s | {min(seconds):.1f} s | {max(seconds):.1f} s"
-        print(f"{way} | {spread} | {peak / MIB:.0f} MiB")
-    if len(ways) == len(WAYS):
-        print(f"light / full: {medians['light'] / medians['full']:.2f} of the medians")
+    tell([compare(ways, arguments.runs)], arguments.write)
 
 
 if __name__ == "__main__":

@@ -2,26 +2,24 @@
 
 Without a mode, or with ``--peers``: one raster through the bare forward passes, through xglof from memory and
 from COGs to Zarr, and through terratorch and MONAI, taking turns. ``--scale``: time and memory by the size of
-the raster. ``--graph``: what the graph costs before anything runs::
+the raster, its store opened without Dask or with it. ``--graph``: what the graph costs before anything runs::
 
     python benchmarks/segment.py --peers [--model terramind-tiny-demo] [--side 2048] [--repeats 5]
-    python benchmarks/segment.py --scale [--model water-index] [--sides 2048 4096 8192 16384]
+    python benchmarks/segment.py --scale [--source dask] [--model water-index] [--sides 2048 4096 8192 16384]
     python benchmarks/segment.py --graph [--blocks 100]
 
-``--write docs/performance.md`` puts the tables there, in the place of those of earlier runs. MONAI comes with
-``pip install ".[benchmarks]"``.
+``--write docs/performance.md`` puts the tables there, in the place of those of earlier runs. MONAI and
+terratorch come with ``pip install ".[benchmarks]"``.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
 from _segment.compare import compare
 from _segment.graph import graph
-from _segment.report import Section, with_facts, write
+from _segment.report import Section, tell
 from _segment.scale import scale
 from _segment.settings import Settings
 
@@ -29,12 +27,7 @@ from _segment.settings import Settings
 def main() -> None:
     """Run the modes asked for, print their tables, and write them where that is wanted."""
     arguments = _parser().parse_args()
-    command = "python benchmarks/segment.py " + shlex.join(_without_write(sys.argv[1:]))
-    sections = [with_facts(section, command.strip()) for section in _sections(arguments)]
-    for section in sections:
-        print(f"## {section.heading}\n\n{section.body}\n")
-    if arguments.write:
-        write(arguments.write, sections)
+    tell(_sections(arguments), arguments.write)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD",
                         help="compare the floor with contenders that have a word in their title")  # fmt: skip
     parser.add_argument("--scale", action="store_true", help="time and memory by the size of the raster")
+    parser.add_argument("--source", choices=("zarr", "dask"), default="zarr",
+                        help="how --scale opens its store: without Dask, or with it, by blocks")  # fmt: skip
     parser.add_argument("--graph", action="store_true", help="what building the graph costs")
     parser.add_argument("--model", help="terramind-tiny-demo; for --scale water-index")
     parser.add_argument("--side", type=int, default=2048, help="of the raster of the comparison, pixels")
@@ -67,7 +62,7 @@ def _sections(arguments: argparse.Namespace) -> list[Section]:
             compare(settings, peers=arguments.peers, repeats=arguments.repeats, only=arguments.only)
         )
     if arguments.scale:
-        sections.append(scale(_settings(arguments, "water-index", 2016), arguments.sides))
+        sections.append(scale(_settings(arguments, "water-index", 2016), arguments.sides, arguments.source))
     if arguments.graph:
         settings = _settings(arguments, "terramind-tiny-demo", 2016)
         sections.append(graph(settings, arguments.blocks, arguments.repeats))
@@ -84,16 +79,6 @@ def _settings(arguments: argparse.Namespace, model: str, chunks: int) -> Setting
         chunks=arguments.chunks or chunks,
         folder=Path(),
     )
-
-
-def _without_write(words: list[str]) -> list[str]:
-    """The command's arguments without the place that it writes to."""
-    kept, skip = [], False
-    for word in words:
-        if not skip and not word.startswith("--write"):
-            kept.append(word)
-        skip = word == "--write"
-    return kept
 
 
 if __name__ == "__main__":

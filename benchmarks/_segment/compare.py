@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from _segment.contenders import FLOORS, OURS, PEERS, Contender, counted, windows_of_blocks
+from _segment.contenders import FLOORS, OURS, PEERS, Contender, IncomparableError, counted, windows_of_blocks
 from _segment.memory import MIB, forget_peak, peak
 from _segment.raster import write_archive
 from _segment.report import Section, table
@@ -130,7 +130,8 @@ def compare(settings: Settings, *, peers: bool, repeats: int, only: Sequence[str
     settings
         Without a folder: a temporary one is made.
     peers
-        Run terratorch and MONAI as well; one that is not installed gets a row that says so.
+        Run terratorch and MONAI as well; one that is not installed, or that would run other windows, gets a
+        row that says so.
     repeats
         Timed runs of each contender.
     only
@@ -154,6 +155,8 @@ def compare(settings: Settings, *, peers: bool, repeats: int, only: Sequence[str
                 if title not in PEERS:
                     raise
                 absent.append((title, f"absent: {error}"))
+            except IncomparableError as error:
+                absent.append((title, f"refused: {error}"))
         _take_turns(measured, processes, repeats)
     return _section(settings, measured, absent, repeats)
 

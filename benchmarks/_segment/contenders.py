@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from _segment.raster import grid_of, memory_cube, standardised
 from _segment.settings import Settings, find_spec
-from xglof.engine.lattice import Axis
+from xglof.engine.lattice import Axis, stride_of
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Batch = dict[str, "torch.Tensor"]
 #: A block as large as a UTM zone: the raster is one.
 _ONE_BLOCK = 2**20
+
+
+class IncomparableError(Exception):
+    """A contender would not run the lattice's windows."""
 
 
 class Contender(Protocol):
@@ -315,11 +319,23 @@ class TerraTorch(_Peer):
 
 
 class Monai(_Peer):
-    """``monai.inferers.sliding_window_inference``."""
+    """``monai.inferers.sliding_window_inference``.
+
+    Raises
+    ------
+    IncomparableError
+        At an overlap for which MONAI, that rounds a stride down, takes another than the engine.
+    """
 
     def __init__(self, settings: Settings) -> None:
         import importlib
 
+        window = find_spec(settings.model).window
+        own, wanted = int(window * (1 - settings.overlap)), stride_of(window, settings.overlap)
+        if own != wanted:
+            raise IncomparableError(
+                f"its windows would lie {own} px apart, not {wanted} px; take another overlap"
+            )
         self.infer = importlib.import_module("monai.inferers").sliding_window_inference
         super().__init__(settings)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,9 +15,13 @@ from pathlib import Path
 _PREAMBLE = """\
 # Performance
 
-Written by `python benchmarks/segment.py ... --write docs/performance.md`; nothing here is edited by
+Written by the scripts in `benchmarks/` with `--write docs/performance.md`; nothing here is edited by
 hand. Each section says the command that wrote it, its machine, versions and day: a run replaces the
 sections that have its headings and keeps the others.
+"""
+_NO_CUDA = """
+No CUDA device has been at hand: no figure of one is here yet;
+`python benchmarks/segment.py --peers --device cuda --model terramind-large-random` measures it.
 """
 _PACKAGES = ("xglof", "torch", "terratorch", "monai", "dask", "xarray", "zarr", "numpy")
 
@@ -34,7 +40,27 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def with_facts(section: Section, command: str) -> Section:
+def tell(sections: Iterable[Section], path: Path | None) -> None:
+    """Print the sections that this command measured, and merge them into the report at a path, if any."""
+    words = ["python", f"benchmarks/{Path(sys.argv[0]).name}", *_without_write(sys.argv[1:])]
+    told = [_with_facts(section, shlex.join(words)) for section in sections]
+    for section in told:
+        print(f"## {section.heading}\n\n{section.body}\n")
+    if path is not None:
+        write(path, told)
+
+
+def _without_write(words: Sequence[str]) -> list[str]:
+    """The command's arguments without the place that it writes to."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and not word.startswith("--write"):
+            kept.append(word)
+        skip = word == "--write"
+    return kept
+
+
+def _with_facts(section: Section, command: str) -> Section:
     """The section with its command, machine, versions and day in front."""
     facts = [f"- command: `{command}`", f"- machine: {_machine()}", f"- versions: {_versions()}"]
     facts.append(f"- day: {datetime.now(UTC):%Y-%m-%d}")
@@ -49,14 +75,16 @@ def merge(existing: str, sections: Iterable[Section]) -> str:
     existing
         The report so far; empty for none.
     sections
-        New ones go to the end.
+        New ones go to the end. Those of a GPU have CUDA in their heading: where there is none, the head of
+        the report says so.
     """
     kept: dict[str, str] = {}
     for part in re.split(r"^## ", existing, flags=re.MULTILINE)[1:]:
         heading, _, body = part.partition("\n")
         kept[heading.strip()] = body.strip()
     kept |= {section.heading: section.body.strip() for section in sections}
-    return _PREAMBLE + "".join(f"\n## {heading}\n\n{body}\n" for heading, body in kept.items())
+    head = _PREAMBLE if any(re.search(r"\bCUDA\b", heading) for heading in kept) else _PREAMBLE + _NO_CUDA
+    return head + "".join(f"\n## {heading}\n\n{body}\n" for heading, body in kept.items())
 
 
 def write(path: Path, sections: Iterable[Section]) -> None:

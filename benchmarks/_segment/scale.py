@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,14 +19,25 @@ from _segment.raster import grid_of, memory_cube, repeated, tile
 from _segment.report import Section, table
 from _segment.settings import Settings, find_spec
 
+Source = Literal["zarr", "dask"]
+#: How a source is opened, as the heading says it, and what that means.
+_SOURCES: dict[Source, tuple[str, str]] = {
+    "zarr": ("Zarr without Dask", "opened without Dask: a block reads its own pixels"),
+    "dask": (
+        "Zarr with Dask",
+        "opened with Dask in chunks of a block: a chunk is read once and waits until the blocks beside it\n"
+        "are done",
+    ),
+}
 #: Observed rows at the top of each block, as a share of it; the rest is nodata.
 _OBSERVED = 1 / 9
 _HEADER = ("raster", "Mpx", "blocks", "windows run", "seconds", "peak MiB above the libraries")
 _EXPLAINED = """\
-Each size in a process of its own, after a warm-up. The source is a Zarr store opened without Dask,
-written before; the result goes to Zarr. Of each block one row of pixels in nine is observed, at its
-top, so most windows are skipped: what is measured is the path of the pixels. Pixels are made up and
-files lie in the page cache."""
+Each size in a process of its own, after a warm-up. The source is a Zarr store
+{source}.
+It is written before; the result goes to Zarr. Of each block one row of pixels in nine is observed, at
+its top, so most windows are skipped: what is measured is the path of the pixels. Pixels are made up
+and files lie in the page cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +51,25 @@ class Point:
     peak_bytes: int
 
 
-def scale(settings: Settings, sides: Sequence[int]) -> Section:
+def scale(settings: Settings, sides: Sequence[int], source: Source = "zarr") -> Section:
     """Run every side and fit straight lines of time and peak over pixels; blocks are ``settings.chunks``."""
     settings, points = settings.resolved(), []
     for side in sides:
         print(f"{side} px", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="xglof-benchmark-") as folder:
             _write_source(settings.model, side, settings.chunks, Path(folder))
-            points.append(own_process(_measure, settings, side, Path(folder)))
+            points.append(own_process(_measure, settings, side, source, Path(folder)))
     rows = [
         (f"{p.side} px", f"{p.side**2 / 1e6:.1f}", f"{p.blocks}", f"{p.windows}", f"{p.seconds:.1f}",
          f"{p.peak_bytes / MIB:.0f}") for p in points
     ]  # fmt: skip
-    kind = settings.kind.upper()
-    heading = f"By the size of the raster: {settings.model}, blocks of {settings.chunks} px, {kind}"
-    return Section(heading, f"{table(_HEADER, rows)}\n\n{_fits(points)}\n\n{_EXPLAINED}")
+    name, meaning = _SOURCES[source]
+    heading = (
+        f"By the size of the raster: {settings.model}, {name}, blocks of {settings.chunks} px, "
+        f"{settings.kind.upper()}"
+    )
+    notes = _EXPLAINED.format(source=meaning)
+    return Section(heading, f"{table(_HEADER, rows)}\n\n{_fits(points)}\n\n{notes}")
 
 
 def _fits(points: Sequence[Point]) -> str:
@@ -105,20 +120,18 @@ def _write_source(model: str, side: int, chunks: int, folder: Path) -> None:
     write_zarr(xr.Dataset(variables), folder / "source.zarr")
 
 
-def _measure(settings: Settings, side: int, folder: Path) -> Point:
+def _measure(settings: Settings, side: int, source: Source, folder: Path) -> Point:
     """Segment the store into another."""
-    import xarray as xr
-
-    from xglof.outputs import write_zarr
+    from xglof.outputs import read_zarr, write_zarr
 
     spec = find_spec(settings.model)
     network = spec.load(settings.device)
     write_zarr(segment_as(settings, memory_cube(spec, spec.window), settings.chunks), folder / "warm-up.zarr")
+    chunks = {"y": settings.chunks, "x": settings.chunks} if source == "dask" else None
     base = forget_peak()
     with counted(network) as batches:
         begin = time.perf_counter()
-        cube = xr.open_zarr(folder / "source.zarr", chunks=None, decode_coords="all")
-        seg = segment_as(settings, cube, settings.chunks)
+        seg = segment_as(settings, read_zarr(folder / "source.zarr", chunks=chunks), settings.chunks)
         write_zarr(seg, folder / "result.zarr")
         seconds = time.perf_counter() - begin
     blocks = int(np.prod(seg["lake"].data.numblocks))

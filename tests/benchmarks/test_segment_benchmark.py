@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from reports import BENCHMARKS, run, tables
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SIDE, WINDOW, STRIDE = 300, 224, 112
-
-Table = dict[str, dict[str, str]]
 
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-
-def run(*words: str) -> str:
-    command = [sys.executable, str(BENCHMARKS / "segment.py"), *words]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def tables(text: str) -> list[Table]:
-    """Each Markdown table as row -> column -> cell; rows by their first cell."""
-    found = []
-    for block in re.findall(r"(?:^\|.*\n?)+", text, flags=re.MULTILINE):
-        header, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines())
-        found.append({row[0]: dict(zip(header, row, strict=True)) for row in rows})
-    return found
 
 
 def touching(begin: int, end: int) -> int:
@@ -47,7 +28,7 @@ def touching(begin: int, end: int) -> int:
 def test_all_contenders_run_the_windows_that_they_must(tmp_path: Path) -> None:
     report = tmp_path / "performance.md"
     common = ("--model", "water-index", "--side", f"{SIDE}", "--device", "cpu", "--write", str(report))
-    run("--peers", "--only", "small", "COGs", "terratorch", "MONAI", "--chunks", f"{STRIDE}",
+    run("segment.py", "--peers", "--only", "small", "COGs", "terratorch", "MONAI", "--chunks", f"{STRIDE}",
         "--repeats", "1", *common)  # fmt: skip
     times, counts = tables(report.read_text(encoding="utf-8"))
 
@@ -67,13 +48,43 @@ def test_all_contenders_run_the_windows_that_they_must(tmp_path: Path) -> None:
     assert int(disk["of its blocks"]) == ideal
     assert ideal <= int(disk["windows run"]) < of_blocks  # all of the made-up raster is observed
     assert min(float(times[title]["× floor"]) for title in floors) == 1
-    monai = times["MONAI sliding_window_inference"]
-    assert monai["median s"].startswith("absent") or float(monai["median s"]) > 0
+    monai = "MONAI sliding_window_inference"
+    if importlib.util.find_spec("monai") is None:
+        assert times[monai]["median s"].startswith("absent")
+        assert monai not in counts
+    else:
+        assert int(counts[monai]["windows run"]) == ideal
+        assert float(times[monai]["median s"]) > 0
 
 
 @pytest.mark.slow
-def test_scale_measures_every_side(tmp_path: Path) -> None:
-    text = run("--scale", "--sides", "112", "224", "448", "--chunks", "224", "--device", "cpu")
+def test_a_peer_that_would_run_other_windows_is_a_row_that_says_so() -> None:
+    text = run("segment.py", "--peers", "--only", "MONAI", "--model", "water-index", "--side", f"{WINDOW}",
+               "--overlap", "0.6", "--device", "cpu", "--repeats", "1")  # fmt: skip
+    times, counts = tables(text)
+    monai = "MONAI sliding_window_inference"
+    assert times[monai]["median s"].startswith("refused: its windows would lie 89 px apart, not 90 px")
+    assert monai not in counts
+    assert all(float(row["median s"]) > 0 for title, row in times.items() if title != monai)
+
+
+@pytest.mark.parametrize(("overlap", "stride"), [(0.6, 90), (0.8, 45), (0.1, 202)])
+def test_monai_is_refused_where_it_rounds_otherwise(tmp_path: Path, overlap: float, stride: int) -> None:
+    from _segment.contenders import IncomparableError, Monai
+    from _segment.settings import Settings
+
+    settings = Settings("water-index", SIDE, overlap, "cpu", 4, STRIDE, tmp_path)
+    assert settings.axes()[0].stride == stride
+    with pytest.raises(IncomparableError, match=f"{stride - 1} px apart, not {stride} px"):
+        Monai(settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "heading"), [("zarr", "Zarr without Dask"), ("dask", "Zarr with Dask")])
+def test_scale_measures_every_side(source: str, heading: str) -> None:
+    text = run("segment.py", "--scale", "--source", source, "--sides", "112", "224", "448", "--chunks", "224",
+               "--device", "cpu")  # fmt: skip
+    assert text.startswith(f"## By the size of the raster: water-index, {heading}, blocks of 224 px, CPU\n")
     (points,) = tables(text)
     assert list(points) == ["112 px", "224 px", "448 px"]
     assert [int(point["blocks"]) for point in points.values()] == [1, 1, 4]
@@ -86,7 +97,8 @@ def test_scale_measures_every_side(tmp_path: Path) -> None:
 
 
 def test_graph_is_counted_beyond_its_inputs() -> None:
-    (rows,) = tables(run("--graph", "--model", "water-index", "--blocks", "4", "--repeats", "1"))
+    text = run("segment.py", "--graph", "--model", "water-index", "--blocks", "4", "--repeats", "1")
+    (rows,) = tables(text)
     cost = rows["16"]
     assert cost["variables"] == "6"
     segment = float(cost["tasks a block of the segment layer"])
@@ -109,6 +121,21 @@ def test_a_report_keeps_the_sections_that_were_not_run(tmp_path: Path) -> None:
     assert list(parts) == ["On a CPU", "On a GPU", "The graph"]
     assert [part.strip() for part in parts.values()] == ["newer", "two\n\nparagraphs", "third"]
     assert [path] == list(tmp_path.iterdir())
+
+
+def test_a_report_says_that_no_gpu_was_at_hand_until_one_was(tmp_path: Path) -> None:
+    from _segment.report import Section, write
+
+    path = tmp_path / "performance.md"
+    heads = []
+    for heading in (
+        "Against the floor and peers: a, 300 px, CPU",
+        "Against the floor and peers: a, 300 px, CUDA",
+    ):
+        write(path, [Section(heading, "a body that mentions CUDA")])
+        heads.append(path.read_text(encoding="utf-8").partition("\n## ")[0])
+    assert "No CUDA device has been at hand" in heads[0]
+    assert "CUDA" not in heads[1]
 
 
 def test_peers_are_given_what_the_engine_would_see(tmp_path: Path) -> None:
