@@ -122,6 +122,29 @@ def test_the_old_run_comes_back_if_the_last_step_fails(
     assert names(tmp_path) == ["old", "run", SUMMARY]
 
 
+def test_an_old_run_that_cannot_come_back_is_kept_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = old_run(tmp_path / "run")
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if target == run:
+            raise OSError(errno.EIO, "torn cable")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with (
+        pytest.raises(OutputError, match=r"torn cable.*move it back yourself") as caught,
+        new_folder(run, overwrite=True) as folder,
+    ):
+        (folder / "new").write_text("new")
+    kept = folder.parent / "old"
+    assert f"kept in {kept}:" in str(caught.value)
+    assert names(kept) == ["old", SUMMARY]
+    assert names(tmp_path) == [folder.parent.name, "old", "old", SUMMARY]
+
+
 @pytest.fixture
 def seg() -> xr.Dataset:
     """A lake of 6 x 5 pixels on two dates, part of the second unobserved, with all that a cube carries."""
@@ -291,6 +314,22 @@ def test_only_a_store_is_replaced_and_only_when_told(seg: xr.Dataset, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "run", "seg.zarr"]
 
 
+def test_a_path_without_a_store_is_refused(tmp_path: Path) -> None:
+    old_run(tmp_path / "run")
+    for name in ("none", "run", f"run/{SUMMARY}"):
+        with pytest.raises(OutputError, match=f"{name} is no Zarr store; give a folder"):
+            read_zarr(tmp_path / name)
+
+
+def test_chunks_are_those_of_the_store_or_as_told(seg: xr.Dataset, tmp_path: Path) -> None:
+    stored = write_zarr(seg.chunk(time=1, y=16, x=50), tmp_path / "seg.zarr")["lake"].chunks
+    assert stored == ((1, 1), (16, 16, 8), (50,))
+    assert read_zarr(tmp_path / "seg.zarr", chunks="stored")["lake"].chunks == stored
+    told = read_zarr(tmp_path / "seg.zarr", chunks={"y": 32, "x": 50})
+    assert told["lake"].chunks == ((1, 1), (32, 8), (50,))
+    assert read_zarr(tmp_path / "seg.zarr", chunks=None)["lake"].chunks is None
+
+
 def test_a_store_can_be_replaced_by_what_is_read_from_it(seg: xr.Dataset, tmp_path: Path) -> None:
     first = write_zarr(seg.chunk(y=16), tmp_path / "seg.zarr")
     again = write_zarr(first.isel(y=slice(None, None, -1)), tmp_path / "seg.zarr", overwrite=True)
@@ -350,9 +389,9 @@ def test_areas_are_a_table_in_square_metres(seg: xr.Dataset, tmp_path: Path) -> 
     areas = lake_area(seg).compute()
     write_areas(areas, tmp_path / "areas.csv")
     table = pd.read_csv(tmp_path / "areas.csv", parse_dates=["time"])
-    assert list(table.columns[:8]) == [
+    assert list(table.columns[:9]) == [
         "lake", "time", "area_m2", "area_sigma_m2", "area_lower_m2", "area_upper_m2", "observed_fraction",
-        "frozen_fraction",
+        "frozen_fraction", "requested_fraction",
     ]  # fmt: skip
     assert {"longitude", "latitude"} <= set(table.columns)
     assert table["time"].tolist() == [pd.Timestamp(time) for time in areas["time"].values]

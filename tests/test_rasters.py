@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from lake_maps import UTM, lake_map
 from xglof import rasters
 from xglof.cube.flags import flag_attrs
 from xglof.errors import CubeError, OutputError
+from xglof.outputs import write_zarr
 from xglof.rasters import write_cogs
 
 ATTRS = {
@@ -327,6 +330,59 @@ def test_a_failure_half_way_keeps_what_was_there(
     assert {path: path.read_bytes() for path in (tmp_path / "cogs").iterdir()} == first
 
 
+_CUT_SHORT = """
+import resource, sys
+from pathlib import Path
+from xglof.errors import OutputError
+from xglof.outputs import read_zarr
+from xglof.rasters import write_cogs
+
+folder = Path(sys.argv[1])
+seg = read_zarr(folder / "seg.zarr")
+whole = write_cogs(seg, folder / "whole")[0].read_bytes()
+for missing in (1, 4, 500, 3000, 30_000, 100_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) - missing, resource.RLIM_INFINITY))
+    try:
+        print(missing, "written", write_cogs(seg, folder / "cogs")[0].read_bytes() == whole)
+    except OutputError as error:
+        print(missing, error)
+print(sorted(path.name for path in folder.iterdir()))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit to files' sizes")
+def test_a_file_that_the_system_cuts_short_is_refused(tmp_path: Path) -> None:
+    """GDAL keeps an error of its last flush to itself; a limit to files' sizes is a disk that is full."""
+    grid = GeoBox.from_bbox((0, 0, 6_000, 7_000), "EPSG:32645", resolution=10)
+    write_zarr(segmentation((1, 700, 600), grid)[["flags"]].chunk(y=200, x=200), tmp_path / "seg.zarr")
+    command = [sys.executable, "-c", _CUT_SHORT, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    *lines, left = run.stdout.splitlines()
+    assert len(lines) == 6
+    for line in lines:
+        assert "flags_20230701.tif" in line
+        assert line.endswith("see that the disk has space left")
+    assert left == "['seg.zarr', 'whole']"
+
+
+def test_a_file_that_holds_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seg = segmentation()[["logit"]]
+    copied = rasterio.shutil.copy
+
+    def torn(draft: Path, path: Path, **options: Any) -> None:
+        with rasterio.open(draft, "r+") as file:
+            band = file.read(2)
+            band[-1, -1] += 1
+            file.write(band, 2)
+        copied(draft, path, **options)
+
+    monkeypatch.setattr(rasterio.shutil, "copy", torn)
+    for compact in (True, False):
+        with pytest.raises(OutputError, match=r"logit_20230701.tif does not hold what was written to it"):
+            write_cogs(seg.fillna(0), tmp_path / "cogs", compact=compact)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_block_that_fails_leaves_nothing(tmp_path: Path) -> None:
     seg = segmentation()[["lake_probability"]] + 2
     with pytest.raises(OutputError, match="expected 0 to 1"):
@@ -346,6 +402,7 @@ def test_what_no_file_can_hold_is_refused_before_anything_is_read(tmp_path: Path
         "has gaps": seg.assign_coords(time=[day[0], np.datetime64("NaT")]),
         "expected dates": seg.assign_coords(time=[1, 2]),
         "no coordinate of dates": seg.drop_vars("time"),
+        "no time step is left": seg.isel(time=slice(0, 0)),
     }
 
     def refuse(*_args: Any, **_kwargs: Any) -> Any:

@@ -12,8 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +87,8 @@ def new_folder(
     Raises
     ------
     OutputError
-        If something is at ``path`` already, nothing can be written beside it, or the disk is full.
+        If something is at ``path`` already, nothing can be written beside it, the disk is full, or what was
+        to be replaced cannot be put back after a failure: the message says where it is kept.
     """
     if "://" in str(path):
         raise OutputError(f"{path} is an address; give a folder on this machine and copy it from there")
@@ -101,18 +101,19 @@ def new_folder(
     except OSError as error:
         _remove_empty(made_parents)
         raise OutputError(f"can't write to {target.parent}: {error.strerror}; give another folder") from error
+    made, old = aside / "new", aside / "old"
     try:
-        made = aside / "new"
         made.mkdir()
         yield made
         _check_target(target, overwrite, kind)  # the work took its time, and another may have been quicker
-        _put_in_place(made, target, aside / "old")
+        _put_in_place(made, target, old)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise OutputError(f"no space is left for {target}; give a folder on another disk") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(made if old.exists() else aside, ignore_errors=True)  # not what could not go back
         _remove_empty(made_parents)
 
 
@@ -144,15 +145,24 @@ def _remove_empty(folders: list[Path]) -> None:
 
 def _put_in_place(made: Path, target: Path, old: Path) -> None:
     """Rename a folder to its place; what it replaces moves to ``old``, and back if that fails."""
-    if not target.exists():
-        made.rename(target)
-        return
-    target.rename(old)
     try:
+        if target.exists():
+            target.rename(old)
         made.rename(target)
-    except BaseException:
-        old.rename(target)
+    except BaseException as error:
+        if old.exists() and not target.exists():
+            _put_back(old, target, error)
         raise
+
+
+def _put_back(old: Path, target: Path, error: BaseException) -> None:
+    try:
+        old.rename(target)
+    except OSError as again:
+        raise OutputError(
+            f"can't write {target} ({error}), nor put back what was there ({again}); it is kept in {old}: "
+            "move it back yourself"
+        ) from error
 
 
 def write_zarr(
@@ -162,7 +172,8 @@ def write_zarr(
 
     The store takes its place when it is complete. This computes, block by block; what was opened lazily
     from a store that is replaced must be opened again. Uneven chunks are cut to 1008 px, and so are the
-    planes of an array without chunks, which is never loaded as a whole.
+    planes of an array without chunks, which is never loaded as a whole. Where a block fails on a cluster,
+    those that workers still write may leave a hidden folder ``.<name>-...`` beside ``path``: remove it.
 
     Format 2: its strings and consolidated metadata are specified, those of format 3 are not yet. Integers
     get no ``_FillValue``, so that they are read as integers; floats get NaN.
@@ -202,7 +213,7 @@ def write_zarr(
 
 
 def read_zarr(
-    path: str | os.PathLike[str], *, chunks: Mapping[str, int] | None = MappingProxyType({})
+    path: str | os.PathLike[str], *, chunks: Mapping[str, int] | Literal["stored"] | None = "stored"
 ) -> xr.Dataset:
     """Open, lazily, a cube or segmentation that :func:`write_zarr` wrote, compact or not, with its CRS.
 
@@ -211,19 +222,27 @@ def read_zarr(
     path
         Of the store.
     chunks
-        Sizes of Dask's chunks, those of the store by default. ``None`` opens without Dask: a block of
-        :func:`xglof.segment` then reads just its own pixels.
+        Sizes of Dask's chunks, or ``"stored"`` for those of the store. ``None`` opens without Dask: a block
+        of :func:`xglof.segment` then reads just its own pixels.
 
     Returns
     -------
     xarray.Dataset
         The variables lazily; coordinates in memory. Packed layers are float32 (float64 without Dask), NaN
         where they were; integers are as they were written.
+
+    Raises
+    ------
+    OutputError
+        No store is at ``path``.
     """
     import xarray as xr
 
-    sizes = None if chunks is None else dict(chunks)
-    data: xr.Dataset = xr.open_zarr(path, decode_coords="all", chunks=sizes)
+    sizes = None if chunks is None else {} if chunks == "stored" else dict(chunks)
+    try:
+        data: xr.Dataset = xr.open_zarr(path, decode_coords="all", chunks=sizes)
+    except FileNotFoundError as error:
+        raise OutputError(f"{path} is no Zarr store; give a folder that write_zarr() wrote") from error
     for name, variable in data.data_vars.items():
         # xarray decodes to float64, which holds nothing more
         if "scale_factor" in variable.encoding and variable.chunks is not None:
@@ -339,9 +358,10 @@ def write_lakes(lakes: geopandas.GeoDataFrame, path: Path) -> None:
 def write_areas(areas: xr.Dataset, path: Path) -> None:
     """Write a ``(lake, time)`` series as CSV, a row a lake and date; areas in square metres."""
     measured = ["area", "area_sigma", "area_lower", "area_upper"]
+    shares = ["observed_fraction", "frozen_fraction", "requested_fraction"]
     table = areas.to_dataframe().reset_index().rename(columns={name: f"{name}_m2" for name in measured})
     keys = [name for name in ("lake", "time") if name in table]
-    first = [*keys, *(f"{name}_m2" for name in measured), "observed_fraction", "frozen_fraction"]
+    first = [*keys, *(f"{name}_m2" for name in measured), *shares]
     rest = [name for name in table if name not in {"x", "y", "spatial_ref", *first}]
     table = table.sort_values(keys, kind="stable")[[*first, *rest]]
     table.to_csv(path, index=False, float_format="%.8g")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from xglof._version import __version__
 from xglof.errors import CubeError, OutputError
@@ -59,8 +60,9 @@ def write_cogs(
     whatever the order in ``seg``. The folder takes its place when it is complete.
 
     This computes ``seg`` once, under whatever Dask scheduler is set, into a Zarr store beside ``folder`` and
-    streams from there. Peak memory is that of the blocks at work, or 256 MiB of GDAL's cache and a window of
-    2048 px with its bands, never the raster; the disk holds the store and one more file until it is done.
+    streams from there; each file is read again and compared. Peak memory is that of the blocks at work, or
+    256 MiB of GDAL's cache and two windows of 2048 px with their bands, never the raster; the disk holds the
+    store and one more file until it is done.
 
     Parameters
     ----------
@@ -89,9 +91,10 @@ def write_cogs(
     ------
     CubeError
         No CRS, a rotated grid, a variable without rows and columns or with more than one dim besides time,
-        times that are no dates or not different to the second.
+        times that are no dates or not different to the second, or no time at all.
     OutputError
-        ``folder`` is taken or cannot be written, the disk is full, or a layer cannot be packed.
+        ``folder`` is taken or cannot be written, the disk is full, a layer cannot be packed, or a file does
+        not hold what was written to it.
 
     References
     ----------
@@ -141,6 +144,8 @@ def _stamps(layers: xr.Dataset) -> list[str]:
             raise CubeError("the dim 'time' has no coordinate of dates (datetime64); assign one")
         return []
     times = np.atleast_1d(layers["time"].values)
+    if not len(times):
+        raise CubeError("no time step is left to write; select at least one date")
     if times.dtype.kind != "M" or np.isnat(times).any():
         raise CubeError(f"'time' is {times.dtype} or has gaps; expected dates (datetime64), which name files")
     seconds = [str(text).replace("-", "").replace(":", "") for text in np.datetime_as_string(times, unit="s")]
@@ -178,24 +183,44 @@ def _write_cog(step: xr.DataArray, path: Path, draft: Path, overview: str, tags:
     """Copy a raster from its store to a tiled GeoTIFF, window by window, and that to a COG."""
     import rasterio
     import rasterio.shutil
-    from rasterio._err import CPLE_BaseError  # of GDAL itself, without a public name
 
     options = {"compress": "DEFLATE", "predictor": "YES", "bigtiff": "IF_SAFER", "blocksize": _TILE_PX}
     try:
         with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
             _write_draft(step, draft, tags)
             rasterio.shutil.copy(draft, path, driver="COG", overview_resampling=overview, **options)
-    except (rasterio.errors.RasterioError, CPLE_BaseError, SystemError) as error:
+            draft.unlink()
+            # an error of GDAL's last flush, as it closes a file, reaches nobody
+            held = _holds(path, step)
+    except Exception as error:  # GDAL's own have no public name
         raise OutputError(f"can't write {path.name}: {error}; see that the disk has space left") from error
-    draft.unlink()
+    if not held:
+        raise OutputError(
+            f"{path.name} does not hold what was written to it; see that the disk has space left"
+        )
+
+
+def _holds(path: Path, step: xr.DataArray) -> bool:
+    """Whether a file has the raster's values to the bit, and overviews that can be read."""
+    import rasterio
+
+    with rasterio.open(path) as file:
+        for window, values in _parts(step):
+            if file.read(window=window).tobytes() != values.tobytes():
+                return False
+        levels = len(file.overviews(1))
+    for level in range(levels):
+        with rasterio.open(path, overview_level=level) as small:
+            for window in _windows(*small.shape):
+                small.read(window=window)
+    return True
 
 
 def _write_draft(step: xr.DataArray, draft: Path, tags: Mapping[str, str]) -> None:
     import rasterio
-    from rasterio.windows import Window
 
     grid, attrs = step.odc.geobox, step.attrs
-    count = 1 if step.ndim == 2 else len(step)
+    count = _bands(step)
     with rasterio.open(
         draft,
         "w",
@@ -218,10 +243,20 @@ def _write_draft(step: xr.DataArray, draft: Path, tags: Mapping[str, str]) -> No
         target.scales = [float(attrs.get("scale_factor", 1))] * count
         target.units = [tags.get("units", "")] * count
         target.descriptions = _band_names(step)
-        for rows, columns in _windows(*grid.shape):
-            window = Window.from_slices(rows, columns)
-            part = step[..., rows, columns].values  # nothing else of the step is loaded, and this not kept
-            target.write(part.reshape(count, *part.shape[-2:]), window=window)
+        for window, values in _parts(step):
+            target.write(values, window=window)
+
+
+def _bands(step: xr.DataArray) -> int:
+    return 1 if step.ndim == 2 else len(step)
+
+
+def _parts(step: xr.DataArray) -> Iterator[tuple[Any, NDArray[Any]]]:
+    """Windows of a raster and their values, ``(band, y, x)``: no more of it is loaded at once."""
+    for window in _windows(*step.shape[-2:]):
+        rows, columns = window.toslices()
+        part = step[..., rows, columns].values
+        yield window, part.reshape(_bands(step), *part.shape[-2:])
 
 
 def _band_names(step: xr.DataArray) -> list[str]:
@@ -235,7 +270,9 @@ def _band_names(step: xr.DataArray) -> list[str]:
     )
 
 
-def _windows(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+def _windows(height: int, width: int) -> Iterator[Any]:
+    from rasterio.windows import Window
+
     for top in range(0, height, _WINDOW_PX):
         for left in range(0, width, _WINDOW_PX):
-            yield slice(top, min(top + _WINDOW_PX, height)), slice(left, min(left + _WINDOW_PX, width))
+            yield Window(left, top, min(_WINDOW_PX, width - left), min(_WINDOW_PX, height - top))

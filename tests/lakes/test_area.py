@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lake_maps import UTM, empty, lake_map, raising_scheduler
 from xglof.cube.flags import Flag
 from xglof.errors import CubeError
+from xglof.evaluate.counts import confusion_counts
 from xglof.lakes import find_lakes, lake_area
 from xglof.lakes.footprints import glims_id
 from xglof.lakes.layer import pixel_metres
@@ -39,12 +40,13 @@ def oracle(values, flags, geometry, buffer_px):
             best = min(best, (min((x - a) ** 2 + (y - b) ** 2 for a, b in pixels), number))
         label[x, y] = best[1] if best[0] <= buffer_px**2 else -1
         core[x, y] = best[1] if best[0] == 0 else -1
-    counts = np.zeros((len(geometry), len(values), 7), int)
+    counts = np.zeros((len(geometry), len(values), 8), int)
     for t, step in enumerate(values):
         skipped = {(x, y): bool(flags[t, y, x] & Flag.not_requested) for x, y in centres}
         own = {at: label[at] if step[at[1], at[0]] == 1 and not skipped[at] else -1 for at in centres}
         for x, y in centres:
             if skipped[x, y]:
+                counts[core[x, y], t, 5] += core[x, y] >= 0
                 continue
             frozen = flags[t, y, x] & (Flag.snow | Flag.ice) and core[x, y] >= 0
             unknown = step[y, x] == 255 or (frozen and step[y, x] != 1)
@@ -53,8 +55,8 @@ def oracle(values, flags, geometry, buffer_px):
             if core[x, y] >= 0:
                 counts[core[x, y], t, 2:5] += [1, bool(unknown), bool(frozen)]
             if own[x, y] >= 0:
-                counts[own[x, y], t, 5] += sum(own.get((x + d, y), -1) != own[x, y] for d in (-1, 1))
-                counts[own[x, y], t, 6] += sum(own.get((x, y + d), -1) != own[x, y] for d in (-1, 1))
+                counts[own[x, y], t, 6] += sum(own.get((x + d, y), -1) != own[x, y] for d in (-1, 1))
+                counts[own[x, y], t, 7] += sum(own.get((x, y + d), -1) != own[x, y] for d in (-1, 1))
     return counts
 
 
@@ -196,6 +198,48 @@ def test_frozen_and_snowed_in_is_unobserved_never_no_lake():
     assert unknown["area"][0, 1] == 0
 
 
+def test_a_lake_of_which_a_part_was_requested_does_not_shrink():
+    """A mask that changes with time cuts a lake that does not change."""
+    values = two_lakes(4)
+    flags = np.zeros(values.shape, "uint16")
+    lakes = find_lakes(lake_map(values).isel(time=[0]))
+    for step, edge in enumerate(
+        (30, 28, 25, 20)
+    ):  # all, 80 %, half and nothing of the first, little of the other
+        values[step, :, edge:] = 255 if step else values[step, :, edge:]
+        flags[step, :, edge:] = Flag.not_requested if step else 0
+    values[1, 10:12, 20:28] = 255
+    flags[2, 11, 21] = Flag.not_requested
+    pixel = float(
+        pixel_metres(UTM, *(lakes.geometry.centroid.get_coordinates()[n].values for n in "xy"))[2][0]
+    )
+    series = lake_area(lake_map(values, flags=flags), lakes, min_observed=0.64)
+    np.testing.assert_allclose(series["requested_fraction"], [[1, 0.8, 0.49, 0], [1, 0, 0, 0]])
+    np.testing.assert_allclose(series["observed_fraction"], [[1, 0.8, 1, np.nan], [1, *[np.nan] * 3]])
+    np.testing.assert_allclose(series["area"][0] / pixel, [100, 64, np.nan, np.nan], rtol=1e-4)
+    assert series["area_sigma"][0].isnull().values.tolist() == [False, False, True, True]
+    for bound in ("area_lower", "area_upper"):
+        np.testing.assert_allclose(series[bound][0] / pixel, [100, np.nan, np.nan, np.nan], rtol=1e-4)
+    # four fifths of the four fifths that were asked for are less than 70 % of the lake
+    assert lake_area(lake_map(values, flags=flags), lakes)["area"][0, 1:].isnull().all()
+    assert (lake_area(lake_map(values), lakes)["requested_fraction"] == 1).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64"])
+def test_flags_of_any_whole_type_mean_the_same(dtype):
+    values = two_lakes(2)
+    values[1, 10:20, 20:30] = 0
+    flags = np.zeros(values.shape, "uint16")
+    flags[1] = Flag.ice
+    if dtype != "uint8":  # which has no such bit
+        flags[0, 40:42] = Flag.not_requested
+    seg = lake_map(values, flags=flags, chunks={"time": 1})
+    other = seg.assign(flags=seg["flags"].astype(dtype))
+    lakes = find_lakes(seg)
+    assert lake_area(other, lakes).compute().identical(lake_area(seg, lakes).compute())
+    assert confusion_counts(other, seg).identical(confusion_counts(seg, seg))
+
+
 def test_what_was_not_requested_is_no_part_of_a_lake():
     values = two_lakes(3)
     flags = np.zeros(values.shape, "uint16")
@@ -209,10 +253,11 @@ def test_what_was_not_requested_is_no_part_of_a_lake():
     pixel = float(pixel_metres(UTM, series["x"].values, series["y"].values)[2][0])
     np.testing.assert_allclose(series["observed_fraction"], [[1, 0.6, np.nan], [1, np.nan, np.nan]])
     np.testing.assert_allclose(series["frozen_fraction"], [[0, 0, np.nan], [0, np.nan, np.nan]])
-    np.testing.assert_allclose(series["area"][0] / pixel, [100, 30, np.nan])
-    np.testing.assert_allclose(series["area_lower"][0] / pixel, [100, 30, np.nan])
-    np.testing.assert_allclose(series["area_upper"][0] / pixel, [100, 50, np.nan])
-    assert series[["area", "area_lower", "area_upper", "area_sigma"]].isel(lake=1, time=[1, 2]).isnull().all()
+    np.testing.assert_allclose(series["requested_fraction"], [[1, 0.5, 0], [1, 0, 0]])
+    areas = series[["area", "area_lower", "area_upper", "area_sigma"]].to_array() / pixel
+    assert areas.isel(time=[1, 2]).isnull().all()
+    some = lake_area(lake_map(values, flags=flags), find_lakes(seg.isel(time=[0])), min_observed=0.3)
+    np.testing.assert_allclose(some["area"][0] / pixel, [100, 30, np.nan])
     without = lake_area(lake_map(values), find_lakes(seg.isel(time=[0])))
     np.testing.assert_allclose(without["observed_fraction"], [[1, 0.3, 0], [1, 0, 0]])
 
@@ -300,5 +345,7 @@ def test_bad_cubes_are_refused():
         lake_area(seg.drop_vars("spatial_ref"))
     with pytest.raises(CubeError, match="uint16"):
         lake_area(seg.assign(flags=seg["flags"].astype("float32")))
+    with pytest.raises(CubeError, match="meanings 'clear cloudy'"):
+        lake_area(seg.assign(flags=seg["flags"].assign_attrs(flag_meanings="clear cloudy")))
     with pytest.raises(CubeError, match="dims"):
         lake_area(seg.assign(flags=seg["flags"].isel(time=0, drop=True)))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xglof.bands import MODALITIES
+from xglof.errors import CubeError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,6 +52,23 @@ def flag_attrs() -> dict[str, object]:
         "flag_masks": np.array([flag.value for flag in Flag], dtype="uint16"),
         "flag_meanings": " ".join(str(flag.name) for flag in Flag),
     }
+
+
+def check_flags(flags: xr.DataArray) -> xr.DataArray:
+    """The flags as they are, if they are whole numbers of any size with the meanings of :class:`Flag`.
+
+    Raises
+    ------
+    CubeError
+        They are no whole numbers, or their ``flag_meanings`` are others.
+    """
+    ours = flag_attrs()["flag_meanings"]
+    if flags.dtype.kind not in "ui" or flags.attrs.get("flag_meanings", ours) != ours:
+        raise CubeError(
+            f"flags is {flags.dtype} with the meanings {flags.attrs.get('flag_meanings', '(none)')!r}; "
+            "expected uint16 bits of xglof.cube.flags.Flag: drop the variable or rename it"
+        )
+    return flags
 
 
 def optical_bits(

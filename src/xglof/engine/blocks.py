@@ -20,6 +20,8 @@ _SIDES = (2016, 1344, 1008, 672, 448, 336, 224)
 _SLIVER = 224
 #: Batches that a block should fill, so that little of the last one is filling.
 _BATCHES_A_BLOCK = 8
+#: What a process takes with its first block, whatever its size (measured: some 20 MB).
+_ONCE_BYTES = 32_000_000
 
 Sides = int | tuple[int, int] | Mapping[str, int] | None
 
@@ -170,7 +172,7 @@ def task_bytes(job: Job, pixel: PixelBytes, blocks: Blocks, batches: int) -> int
     planes: int = max(part.stop for part in job.planes.values())
     doubles = 4 * kinds if job.spec.activation == "softmax" else 0  # exponentials are taken in float64
     result = rows * cols * steps * 4 * (2 * kinds + doubles + planes + 3)
-    return inputs + result + batches * _batch_bytes(job)
+    return _ONCE_BYTES + inputs + result + batches * _batch_bytes(job)
 
 
 def _longest(axis: Axis, sizes: tuple[int, ...]) -> int:

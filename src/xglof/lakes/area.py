@@ -22,9 +22,10 @@ _ATTRS: dict[str, dict[str, str]] = {
         "long_name": "lake area",
         "units": "m2",
         "standard_name": "area",
-        "comment": "wet pixels; NaN where too little of the lake was observed. Low by what was not observed, "
-        "see area_lower and area_upper",
-        "ancillary_variables": "area_sigma area_lower area_upper observed_fraction frozen_fraction",
+        "comment": "wet pixels; NaN where too little of the lake was requested and observed. Low by what was "
+        "not, see area_lower, area_upper and requested_fraction",
+        "ancillary_variables": "area_sigma area_lower area_upper observed_fraction frozen_fraction "
+        "requested_fraction",
     },
     "area_sigma": {
         "long_name": "one sigma of lake area by its boundary pixels",
@@ -36,6 +37,7 @@ _ATTRS: dict[str, dict[str, str]] = {
     "area_upper": {"long_name": "upper bound of lake area: observed water and all unobserved", "units": "m2"},
     "observed_fraction": {"long_name": "share of the requested footprint that was observed", "units": "1"},
     "frozen_fraction": {"long_name": "share of the requested footprint under snow or ice", "units": "1"},
+    "requested_fraction": {"long_name": "share of the footprint that was requested", "units": "1"},
     "longitude": {"long_name": "longitude of a point in the lake", "units": "degrees_east"},
     "latitude": {"long_name": "latitude of a point in the lake", "units": "degrees_north"},
     "lake": {"long_name": "lake id: GL, thousandths of degrees east (0 to 360) and north or south"},
@@ -57,7 +59,8 @@ def lake_area(
     around it leaves room to grow. Water in the buffered footprint is the lake's. What was not observed is
     never taken for land: pixels of 255 in the buffered footprint, and, in the footprint itself, pixels of 0
     under snow or ice. Pixels with the flag ``not_requested``, outside ``where=`` of :func:`xglof.segment`,
-    are neither water nor unobserved: they are no part of the footprint.
+    are neither water nor unobserved: ``requested_fraction`` says how much of the footprint is left, and a
+    part of a lake has no bounds.
 
     Lazy: a task counts the pixels of one block at one time chunk, and only blocks with lakes are read. Its
     peak memory is the block's ``lake`` and ``flags`` and about thirty bytes a pixel of one time step. With
@@ -67,14 +70,14 @@ def lake_area(
     ----------
     seg
         Segmentation, or its ``lake``: ``([time,] y, x)`` uint8, 0 land, 1 lake, 255 unobserved. Without
-        ``flags`` (uint16) nothing is known of snow and ice, ``frozen_fraction`` is NaN, and every 255 counts
-        as requested.
+        ``flags`` (whole numbers) nothing is known of snow and ice, ``frozen_fraction`` is NaN, and every 255
+        counts as requested.
     lakes
         Polygons in any CRS, of one date or many.
     buffer_px
         Width of the buffer in pixels. A pixel in reach of two footprints goes to the nearer one.
     min_observed
-        ``area`` and its error are NaN where a smaller share of the footprint was observed.
+        ``area`` and its error are NaN where a smaller share of the footprint was requested and observed.
     resolution_m
         Effective resolution of the error, metres; ``None`` for the pixel size at the lake.
 
@@ -83,18 +86,18 @@ def lake_area(
     xarray.Dataset
         Dims ``(lake, time)``, or ``(lake)`` where ``seg`` has no time; float64. ``area``, ``area_sigma``,
         ``area_lower``, ``area_upper`` in m2 on the WGS 84 ellipsoid: pixels times the size of one at the
-        lake. ``area`` is the observed water and so low by at most ``area_upper - area_lower``.
-        ``observed_fraction`` and ``frozen_fraction`` of the requested part of the unbuffered footprint; what
-        of the footprint lies outside the grid is unobserved. All are NaN for a lake too small to hold the
-        centre of a pixel, and where none of it was requested. Coordinates:
-        ``lake`` (ids, north to south), and ``longitude``, ``latitude`` (degrees), ``x``, ``y`` (the grid's
-        CRS) of a point inside.
+        lake. ``area`` is the observed water and so low by at most ``area_upper - area_lower``; the bounds
+        are NaN where part of the footprint was not requested. ``observed_fraction`` and ``frozen_fraction``
+        of the requested part of the unbuffered footprint, NaN where there is none, and
+        ``requested_fraction`` of all of it; what lies outside the grid is requested and unobserved. All are
+        NaN for a lake too small to hold the centre of a pixel. Coordinates: ``lake`` (ids, north to south),
+        and ``longitude``, ``latitude`` (degrees), ``x``, ``y`` (the grid's CRS) of a point inside.
 
     Raises
     ------
     CubeError
         What :func:`xglof.lakes.find_lakes` raises; ``lakes`` without CRS or with other things than valid
-        polygons; ``flags`` on another grid; ``buffer_px`` or ``min_observed`` out of range.
+        polygons; ``flags`` of other meanings or dims; ``buffer_px`` or ``min_observed`` out of range.
 
     References
     ----------
@@ -132,19 +135,23 @@ def _areas(
     coords: dict[str, Any] = {"lake": found.ids, **{name: ("lake", v) for name, v in places.items()}}
     of = {name: counts.sel(quantity=name, drop=True).assign_coords(coords) for name in QUANTITIES}
     pixel, upright, level = (xr.DataArray(v, dims="lake") for v in (area, height, width))
-    whole = (of["core"] + outside).where(of["core"] > 0)
-    lower = (of["wet"] * pixel).where(of["core"] > 0)
-    observed = 1 - (of["core_unobserved"] + outside) / whole
-    enough = observed >= min_observed
+    skipped = of["core_not_requested"]
+    asked = (of["core"] + outside).where(of["core"] > 0)
+    footprint = (of["core"] + skipped + outside).where(of["core"] + skipped > 0)
+    wet = of["wet"] * pixel
+    lower = wet.where((of["core"] > 0) & (skipped == 0))
+    seen = of["core"] - of["core_unobserved"]
+    enough = seen / footprint.where(of["core"] > 0) >= min_observed
     staircase = of["upright_edges"] * upright + of["level_edges"] * level
     sigma = area_sigma(staircase, np.sqrt(pixel) if resolution_m is None else resolution_m)
     series = {
-        "area": lower.where(enough),
+        "area": wet.where(enough),
         "area_sigma": sigma.where(enough),
         "area_lower": lower,
         "area_upper": lower + (of["unobserved"] + outside) * pixel,
-        "observed_fraction": observed,
-        "frozen_fraction": of["core_frozen"] / whole,
+        "observed_fraction": seen / asked,
+        "frozen_fraction": of["core_frozen"] / asked,
+        "requested_fraction": 1 - skipped / footprint,
     }
     return xr.Dataset(series)
 

@@ -10,19 +10,20 @@ import xarray as xr
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from xglof.cube.flags import Flag
+from xglof.cube.flags import Flag, check_flags
 from xglof.errors import CubeError
 from xglof.lakes.footprints import label_image
 from xglof.lakes.layer import LAKE, UNOBSERVED, check_values, north_up
 
 #: What is counted for each lake and time step: in the footprint (core) or in the buffered one. A pixel that
-#: was not requested is in neither.
+#: was not requested is in neither, but for ``core_not_requested``.
 QUANTITIES = (
     "wet",  # buffered, lake
     "unobserved",  # buffered: 255; core: land under snow or ice too
     "core",
     "core_unobserved",
     "core_frozen",  # under snow or ice, whatever the map says
+    "core_not_requested",
     "upright_edges",  # buffered: edges of wet pixels towards what is not the same lake, to the east or west
     "level_edges",  # the same, to the north or south
 )
@@ -73,20 +74,18 @@ def flag_layer(seg: xr.Dataset | xr.DataArray, layer: xr.DataArray) -> xr.DataAr
     Parameters
     ----------
     seg
-        Dataset, with ``flags`` (uint16) or without; a ``lake`` array has none.
+        Dataset, with ``flags`` (whole numbers) or without; a ``lake`` array has none.
     layer
         Its lake layer, as :func:`xglof.lakes.layer.lake_layer` returns it.
 
     Raises
     ------
     CubeError
-        ``flags`` that are no unsigned integers, or of other dims than ``lake``.
+        ``flags`` that are no whole numbers, have other meanings, or other dims than ``lake``.
     """
     if not isinstance(seg, xr.Dataset) or "flags" not in seg:
         return None
-    flags = seg["flags"]
-    if flags.dtype.kind != "u":
-        raise CubeError(f"'flags' is {flags.dtype}; expected uint16 bits as segment() gives them")
+    flags = check_flags(seg["flags"])
     if set(flags.dims) != set(layer.dims):
         raise CubeError(f"'flags' has dims {flags.dims} and 'lake' {layer.dims}; expected the same")
     return north_up(flags.transpose(*layer.dims))
@@ -94,7 +93,7 @@ def flag_layer(seg: xr.Dataset | xr.DataArray, layer: xr.DataArray) -> xr.DataAr
 
 def requested(flags: xr.DataArray) -> xr.DataArray:
     """Where a segmentation was asked for: bool, without the bit ``not_requested``, lazily."""
-    return (flags & Flag.not_requested.value) == 0
+    return (flags.astype("uint16", copy=False) & Flag.not_requested.value) == 0
 
 
 def count_pixels(
@@ -107,7 +106,7 @@ def count_pixels(
     layer
         ``([time,] y, x)`` uint8, north-up.
     flags
-        The same, uint16, or ``None``.
+        The same, whole numbers, or ``None``.
     geometry
         Polygons in the layer's CRS.
     buffer_px
@@ -220,7 +219,7 @@ def _count_task(
 
 def count_window(
     values: NDArray[np.uint8],
-    bits: NDArray[np.uint16] | None,
+    bits: NDArray[np.integer] | None,
     image: tuple[NDArray[np.int32], NDArray[np.int32]],
     numbers: NDArray[np.int32],
     shape: tuple[int, int],
@@ -230,8 +229,8 @@ def count_window(
     Parameters
     ----------
     values, bits
-        ``(time, y, x)`` uint8 lake layer and uint16 flags, one row and column of neighbours more than
-        ``shape`` where there are any.
+        ``(time, y, x)`` uint8 lake layer and flags of any whole type, one row and column of neighbours more
+        than ``shape`` where there are any.
     image
         ``(core, buffered)`` labels, ``(y, x)`` int32, of the same size.
     numbers
@@ -250,9 +249,9 @@ def count_window(
     inner = np.s_[: shape[0], : shape[1]]
     steps = []
     for index, step in enumerate(check_values(values)):
-        flags = np.zeros(step.shape, np.uint16) if bits is None else bits[index]
-        frozen = (flags & _FROZEN) != 0
-        core, buffered = (np.where(flags & Flag.not_requested, 0, label) for label in labels)
+        flags = np.zeros(step.shape, np.uint16) if bits is None else bits[index].astype(np.uint16, copy=False)
+        frozen, skipped = (flags & _FROZEN) != 0, (flags & Flag.not_requested) != 0
+        core, buffered = (np.where(skipped, 0, label) for label in labels)
         own = np.where(step == LAKE, buffered, 0)
         unknown = (step == UNOBSERVED) | (frozen & (step != LAKE) & (core > 0))
         # wet pixels have four edges each; two that are neighbours share one, which is then nobody's
@@ -264,11 +263,12 @@ def count_window(
             core[inner],
             np.where(unknown, core, 0)[inner],
             np.where(frozen, core, 0)[inner],
+            np.where(skipped, labels[0], 0)[inner],
             np.where(side, own[: shape[0], : side.shape[1]], 0),
             np.where(down, own[: down.shape[0], : shape[1]], 0),
         ]
         found = [np.bincount(each.ravel(), minlength=len(numbers) + 1)[1:] for each in layers]
-        steps.append([*found[:5], 2 * (found[0] - found[5]), 2 * (found[0] - found[6])])
+        steps.append([*found[:6], 2 * (found[0] - found[6]), 2 * (found[0] - found[7])])
     return np.array(steps, np.int64).transpose(2, 0, 1)
 
 
