@@ -20,4 +20,4 @@ class ModelError(XglofError, ValueError):
 
 
 class OutputError(XglofError, OSError):
-    """A place to write to that is taken or not writable."""
+    """A place to write to that is taken or not writable, or one to read from that holds nothing of ours."""

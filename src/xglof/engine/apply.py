@@ -116,7 +116,8 @@ def segment(
     -----
     The same bits come out for any chunking, worker count and sub-area (one window away from the edge) under
     one numerics key, which is written to ``attrs["numerics"]``. A task holds one block with a margin of a
-    window: at 2016 px and half overlap MEMORY, beside the network and its libraries.
+    window: at 2016 px, one date and half overlap 0.7 GB for ``water-index`` and 1.5 GB for
+    ``terramind-tiny-demo`` on two cores, beside the network and its libraries.
 
     Where the cube lies in a file and not in Dask (:func:`xglof.read_zarr` with ``chunks=None``), a block
     reads its own pixels and waits for no other: memory is that of the blocks in work. Chunks of a Dask cube

@@ -6,7 +6,7 @@ pixels and the :class:`Job`, so a block can be computed anywhere, again, with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -180,19 +180,14 @@ def _window_logits(
     forward = partial(_forward, job, network, staged, views)
     windows = (window for each in chosen.values() for window in each)
     seen, total = 0, torch.empty(0)
-    for batch, output in _paired(job, forward, _batches(job, chosen)):
+    batches = _batches(job, chosen)
+    for batch, output in zip(batches, in_order(job.device, forward, batches), strict=True):
         for logit in output[: batch.count]:
             total = logit if seen == 0 else total + logit
             seen += 1
             if seen == len(job.flips):
                 yield next(windows), total / seen
                 seen = 0
-
-
-def _paired(
-    job: Job, forward: Callable[[Batch], Tensor], batches: list[Batch]
-) -> Iterator[tuple[Batch, Tensor]]:
-    return zip(batches, in_order(job.device, forward, batches), strict=True)
 
 
 def _batches(job: Job, chosen: Chosen) -> list[Batch]:
