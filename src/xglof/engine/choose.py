@@ -65,7 +65,7 @@ def used_bits(job: Job, staged: Staged, chosen: Chosen) -> Tensor:
     for number, modality in enumerate(staged.modalities):
         if not modality.source.has_time:
             continue
-        given = torch.zeros((times, down.shape[1], across.shape[1]), device="cpu")
+        given = torch.zeros((times, down.shape[1], across.shape[1]))
         for inputs, windows in chosen.items():
             if number in inputs:
                 given[tuple(torch.tensor(windows).T)] = 1

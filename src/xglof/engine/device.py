@@ -114,9 +114,8 @@ def _ask_workers(device: str) -> list[tuple[tuple[str, str], int]]:
 def _here(device: str, dask_worker: Any = None) -> tuple[tuple[str, str], int]:
     """The device by its own name, its platform, and batches at once; ``dask_worker`` is given by Dask."""
     resolved = resolve(device)
-    batches = (
-        side_by_side(resolved) if dask_worker is None or resolved != "cpu" else dask_worker.state.nthreads
-    )
+    on_cores = resolved == "cpu" and dask_worker is not None
+    batches = dask_worker.state.nthreads if on_cores else side_by_side(resolved)
     return (resolved, platform(resolved)), int(batches)
 
 
@@ -164,6 +163,7 @@ class _OldPrecision:
 
     @property
     def products(self) -> str:
+        """``"highest"`` where products of float32 are float32."""
         import torch
 
         return torch.get_float32_matmul_precision()

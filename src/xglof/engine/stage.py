@@ -152,8 +152,8 @@ class Modality:
 class Staged:
     """A block on the device: its modalities over all its windows, and of its own pixels what is known.
 
-    ``worth`` (T, Y, X) bool, over the windows: has an answer to give. ``observed`` by modality, ``flags``
-    int32 and ``requested`` bool, (T, rows, cols) or with ``T`` 1: the block without its margin.
+    ``worth`` (T, Y, X) bool, over the windows: has an answer to give. ``flags`` int32 and ``requested`` bool,
+    (T, rows, cols) or with ``T`` 1: the block without its margin, which is ``inner`` of the windows.
     """
 
     modalities: tuple[Modality, ...]

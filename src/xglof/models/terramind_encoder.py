@@ -160,6 +160,8 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
+    """Every token with every other, (B, N, D) to (B, N, D)."""
+
     def __init__(self, size: Size) -> None:
         super().__init__()
         self.heads = size.heads
@@ -173,6 +175,8 @@ class _Attention(nn.Module):
 
 
 class _FeedForward(nn.Module):
+    """Two layers a token, (B, N, D) to (B, N, D)."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, 4 * dim)
