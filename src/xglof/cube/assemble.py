@@ -13,7 +13,7 @@ from xglof.bands import MODALITIES, SCL
 from xglof.cube.flags import SHADOW_DISTANCE_M, quality_flags, terrain_shadow
 from xglof.cube.grid import READ_CELL_PX, reading_lattice
 from xglof.cube.harmonise import remove_offset, to_db
-from xglof.cube.items import Chosen, Scene, Selection, Step, choose, nearest, s1_steps, s2_steps
+from xglof.cube.scenes import Chosen, Scene, Selection, Step, choose, nearest, s1_steps, s2_steps
 from xglof.cube.sources import Archive, Period
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from xglof.cube.assemble import Plan, assemble
 from xglof.cube.grid import area_of, check_grid_request, grid_of
-from xglof.cube.items import Selection, choose
+from xglof.cube.scenes import Selection, choose
 from xglof.cube.providers import PROVIDERS, collections_of
 from xglof.cube.sources import Archive, Period, open_archive, parse_period
 from xglof.errors import CubeError

@@ -15,7 +15,7 @@ from shapely.geometry import mapping
 
 from xglof.bands import MODALITIES, SCL, Band
 from xglof.cube.grid import READ_CELL_PX, ReadLattice, canonical
-from xglof.cube.items import Chosen, Scene, hrefs
+from xglof.cube.scenes import Chosen, Scene, hrefs
 from xglof.cube.providers import Provider
 from xglof.errors import CatalogError
 

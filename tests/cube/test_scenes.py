@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from tiny_catalog import GRID, S2_NAMES, bare_item
-from xglof.cube.items import Scene, Selection, Step, choose, nearest, s1_steps, s2_steps
+from xglof.cube.scenes import Scene, Selection, Step, choose, nearest, s1_steps, s2_steps
 from xglof.cube.sources import ItemArchive, Period, parse_period
 from xglof.errors import CatalogError
 
