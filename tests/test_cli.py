@@ -127,7 +127,7 @@ def test_a_damaged_file_ends_a_run_half_way(
     path.write_bytes(path.read_bytes()[:2000])
     before = tree(tmp_path)
     ran = xglof(*survey, "--catalog", damaged, "--out", tmp_path / "out")
-    assert_refused(ran, "a file of the catalogue can't be read")
+    assert_refused(ran, "B03.tif of simulated-valley-3 could not be read after 1 attempt")
     assert "3 used" in ran.out
     assert tree(tmp_path) == before
 

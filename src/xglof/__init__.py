@@ -10,6 +10,10 @@ from xglof import evaluate, lakes, simulate
 from xglof._version import __version__
 from xglof.accessor import GlofArrayAccessor, GlofDatasetAccessor
 from xglof.cube import open_cube
+from xglof.cube.complete import complete
+from xglof.cube.composite import composite
+from xglof.cube.products import Product, Provider
+from xglof.cube.registration import sensor_shift
 from xglof.engine.apply import segment
 from xglof.errors import CatalogError, CubeError, ModelError, OutputError, XglofError
 from xglof.models.spec import ModelInput, ModelSpec
@@ -27,14 +31,19 @@ __all__ = [
     "ModelInput",
     "ModelSpec",
     "OutputError",
+    "Product",
+    "Provider",
     "Weights",
     "XglofError",
     "__version__",
+    "complete",
+    "composite",
     "evaluate",
     "lakes",
     "open_cube",
     "read_zarr",
     "segment",
+    "sensor_shift",
     "show_versions",
     "simulate",
     "write_cogs",

@@ -8,6 +8,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import xarray as xr
 
+from xglof.cube.card import card_html, card_text
+from xglof.cube.complete import complete
+from xglof.cube.composite import composite
+from xglof.cube.coverage import coverage
+from xglof.cube.registration import sensor_shift
 from xglof.engine.apply import segment
 from xglof.evaluate.scores import score
 from xglof.lakes.area import lake_area
@@ -31,11 +36,22 @@ def _method(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[
 
 @xr.register_dataset_accessor("glof")
 class GlofDatasetAccessor:
-    """``ds.glof``: segmentation of cubes; lakes, areas, scores and files of segmentations."""
+    """``ds.glof``: what cubes hold, and their segmentation; lakes, areas, scores, files of segmentations."""
 
     def __init__(self, data: xr.Dataset) -> None:
         self._data = data
 
+    def __repr__(self) -> str:
+        """Grid, dates, sensors and items in a few lines; nothing is computed."""
+        return card_text(self._data)
+
+    def _repr_html_(self) -> str:
+        return card_html(self._data)
+
+    complete = _method(complete)
+    composite = _method(composite)
+    coverage = _method(coverage)
+    sensor_shift = _method(sensor_shift)
     segment = _method(segment)
     lakes = _method(find_lakes)
     lake_area = _method(lake_area)

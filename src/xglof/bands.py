@@ -105,6 +105,17 @@ _DEM_BAND = Band(
 #: Sentinel-2's scene classification: a layer of the cube, never an input of a network.
 SCL = Band("SCL", "uint8", "1", 0, "Sentinel-2 scene classification", "nearest", 20, ("scl", "SCL_20m"))
 
+#: Sentinel-2's cloud probability, where an archive offers it.
+CLD = Band("CLD", "uint8", "percent", 255, "Sentinel-2 cloud probability", "nearest", 20, ("CLD_20m",))
+
+#: Where a Sentinel-1 product saw radar shadow (1), layover (2), both (3) or neither (0).
+S1_MASK = Band("s1_mask", "uint8", "1", 255, "Sentinel-1 layover and shadow", "nearest", 30)
+
+#: Layers that come with a modality in some archives; flags are made from them, networks never see them.
+LAYERS: MappingProxyType[str, tuple[Band, ...]] = MappingProxyType(
+    {"S2L2A": (SCL, CLD), "S1RTC": (S1_MASK,), "S1GRD": (), "DEM": ()}
+)
+
 #: Every modality that a cube can hold and a network can take, by name.
 MODALITIES: MappingProxyType[str, Modality] = MappingProxyType(
     {
@@ -153,7 +164,7 @@ def resolve(names: Iterable[object]) -> dict[str, str]:
 
 def _index_aliases() -> dict[str, str]:
     bands = {band.name: band for modality in MODALITIES.values() for band in modality.bands}
-    bands["SCL"] = SCL
+    bands |= {layer.name: layer for layers in LAYERS.values() for layer in layers}
     return {alias.lower(): band.name for band in bands.values() for alias in (band.name, *band.aliases)}
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``xglof demo | segment | doctor | models | versions``."""
+"""The command line: ``xglof demo | cube | segment | doctor | models | versions``."""
 
 from __future__ import annotations
 
@@ -29,9 +29,14 @@ _REAL_LAKE = (
     "xglof segment --catalog earth-search --aoi 86.90,27.88,86.96,27.92 --time 2023-09/2023-11 "
     "--modalities S2L2A,DEM --model water-index --out imja"
 )
+_REAL_CUBE = (
+    "xglof cube --catalog earth-search --aoi 86.90,27.88,86.96,27.92 --time 2023-09/2023-11 "
+    "--modalities S2L2A,DEM --out imja.zarr --dry-run"
+)
 
 Catalog = Annotated[
-    str, typer.Option(help="earth-search, planetary-computer, the URL of a STAC API, or a catalogue's path.")
+    str,
+    typer.Option(help="An archive such as earth-search, the URL of a STAC API, or a catalogue's path."),
 ]
 Area = Annotated[
     str | None,
@@ -40,10 +45,27 @@ Area = Annotated[
         show_default="all of a catalogue on disk",
     ),
 ]
+Period = Annotated[str | None, typer.Option(help="Such as 2023-07/2023-09, UTC.")]
+Modalities = Annotated[str, typer.Option(help="Some of S2L2A, S1RTC, DEM, with commas.")]
+MaxCloud = Annotated[float, typer.Option(help="Percent; cloudier Sentinel-2 items are left out.")]
+Freq = Annotated[
+    str | None,
+    typer.Option(help="month, season or months such as JJAS: a composite each.", show_default="every date"),
+]
+Composite = Annotated[
+    str | None, typer.Option(help="median, medoid or best; with --freq.", show_default="median")
+]
+Orbit = Annotated[
+    str | None,
+    typer.Option(help="Of Sentinel-1: ascending, descending or a relative orbit.", show_default="any"),
+]
+OnError = Annotated[
+    str | None, typer.Option(help="A file can't be read: raise, or flag its pixels.", show_default="raise")
+]
 Resolution = Annotated[
     float | None, typer.Option(help="Pixel size in units of the CRS.", show_default="10 m")
 ]
-Crs = Annotated[str | None, typer.Option(help="Of the maps.", show_default="the UTM zone of the AOI")]
+Crs = Annotated[str | None, typer.Option(help="Of the grid.", show_default="the UTM zone of the AOI")]
 ModelName = Annotated[str, typer.Option("--model", help="A name of `xglof models`.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run at --out.")]
 
@@ -80,14 +102,12 @@ def segment(
     out: Annotated[Path, typer.Option(help="Folder to make.")],
     catalog: Catalog,
     aoi: Area = None,
-    time: Annotated[str | None, typer.Option(help="Such as 2023-07/2023-09, UTC.")] = None,
-    modalities: Annotated[
-        str, typer.Option(help="Some of S2L2A, S1RTC, DEM, with commas.")
-    ] = "S2L2A,S1RTC,DEM",
+    time: Period = None,
+    modalities: Modalities = "S2L2A,S1RTC,DEM",
     model: ModelName = "water-index",
     resolution: Resolution = None,
     crs: Crs = None,
-    max_cloud: Annotated[float, typer.Option(help="Percent; cloudier Sentinel-2 items are left out.")] = 60,
+    max_cloud: MaxCloud = 60,
     overlap: Annotated[float, typer.Option(help="Share that windows have in common.")] = 0.5,
     threshold: Annotated[float, typer.Option(help="Least probability of a lake.")] = 0.5,
     tta: Annotated[bool, typer.Option("--tta", help="Average over flips, at four times the work.")] = False,
@@ -101,7 +121,7 @@ def segment(
         aoi=aoi,
         time=time,
         catalog=catalog,
-        modalities=tuple(name.strip() for name in modalities.split(",") if name.strip()),
+        modalities=_listed(modalities),
         model=model,
         resolution=resolution,
         crs=crs,
@@ -109,6 +129,48 @@ def segment(
     )
     options: dict[str, Any] = {"overlap": overlap, "threshold": threshold, "device": device}
     run_survey(request, out, overwrite=overwrite, tta="flip" if tta else None, **options)
+
+
+@app.command(epilog=f"Example: {_REAL_CUBE}")
+def cube(
+    catalog: Catalog,
+    out: Annotated[Path, typer.Option(help="Zarr store to make.")] = Path("cube.zarr"),
+    aoi: Area = None,
+    time: Period = None,
+    modalities: Modalities = "S2L2A,S1RTC,DEM",
+    resolution: Resolution = None,
+    crs: Crs = None,
+    max_cloud: MaxCloud = 60,
+    freq: Freq = None,
+    composite: Composite = None,
+    orbit: Orbit = None,
+    on_error: OnError = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print items, bytes to read and the plan; read no pixel.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the Zarr store at --out.")] = False,
+) -> None:
+    """Read the scenes of an area through time onto one grid and write them as Zarr."""
+    from xglof.ingest import CubeRequest, run_ingest
+
+    request = CubeRequest(
+        aoi=aoi,
+        time=time,
+        catalog=catalog,
+        modalities=_listed(modalities),
+        resolution=resolution,
+        crs=crs,
+        max_cloud_cover=max_cloud,
+        freq=freq,
+        composite=composite,
+        orbit=orbit,
+        on_error=on_error,
+    )
+    run_ingest(request, out, overwrite=overwrite, dry_run=dry_run)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @app.command()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +10,6 @@ import xarray as xr
 from rich.console import Console
 
 from xglof.engine.apply import segment
-from xglof.errors import CatalogError
 from xglof.lakes import find_lakes, lake_area
 from xglof.lakes.layer import UNOBSERVED
 from xglof.lakes.pixels import requested
@@ -24,10 +20,6 @@ from xglof.progress import TaskProgress
 
 if TYPE_CHECKING:
     import geopandas
-
-
-#: The part of an address that may hold a token.
-_QUERY = re.compile(r"\?\S*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +86,7 @@ def map_to_files(
     """
     with console.status("starting torch"):  # what is wrong with the request shows before anything is read
         segment(cube, model=model, **options)
-    with TaskProgress("reading the cube", console), _read_errors():
+    with TaskProgress("reading the cube", console):
         cube = write_zarr(cube, folder / "cube.zarr")
     stored = read_zarr(folder / "cube.zarr", chunks=None)  # a block reads its own pixels and waits for none
     with TaskProgress(f"segmenting, {model.name}", console):
@@ -105,17 +97,3 @@ def map_to_files(
     write_lakes(lakes, folder / "lakes.parquet")
     write_areas(areas, folder / "areas.csv")
     return Mapped(cube, seg, lakes, areas)
-
-
-@contextmanager
-def _read_errors() -> Iterator[None]:
-    """Turn what rasterio raises for a file that is gone, damaged or out of reach into a CatalogError."""
-    from rasterio.errors import RasterioError
-
-    try:
-        yield
-    except RasterioError as error:
-        raise CatalogError(
-            f"a file of the catalogue can't be read: {_QUERY.sub('', str(error))}; check the file and the "
-            "network, then run again"
-        ) from error

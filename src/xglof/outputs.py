@@ -271,9 +271,17 @@ def _own_threads() -> Iterator[dict[str, Any]]:
         yield {"pool": pool}
 
 
+_SECONDS = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian", "dtype": "int64"}
+
+
 def _storable(data: xr.Dataset, compact: bool) -> xr.Dataset:
     """The data, lazily, in chunks that Zarr takes and with the encodings of the file."""
     plain = data.drop_encoding()
+    for name, coord in data.coords.items():
+        bounds = coord.attrs.get("bounds") or coord.encoding.get("bounds")
+        if bounds in plain.coords:  # both must count time alike
+            plain[name].attrs["bounds"] = bounds
+            plain[name].encoding |= _SECONDS
     for name, variable in data.data_vars.items():
         stored = _evenly_chunked(plain[name].variable)
         packing = _packing(str(name)) if compact and stored.dtype.kind == "f" else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from xglof.cube import open_cube
-from xglof.cube.providers import PROVIDERS
+from xglof.cube.card_facts import counted
 from xglof.cube.sources import parse_period
 from xglof.engine.apply import segment
-from xglof.errors import CubeError, OutputError
+from xglof.ingest import area_of_option, check_request, print_scenes, searches
 from xglof.lakes.events import day
 from xglof.mapping import Mapped, map_to_files, ready_spec
 from xglof.models.spec import ModelSpec
@@ -46,11 +45,6 @@ class Request:
     resolution: float | None = None
     crs: str | None = None
     max_cloud_cover: float | None = None
-
-    @property
-    def searches(self) -> bool:
-        """Whether the catalogue is a STAC API."""
-        return self.catalog in PROVIDERS or self.catalog.startswith(("http://", "https://"))
 
 
 def run_survey(
@@ -89,8 +83,8 @@ def run_survey(
     """
     console = console or open_console()
     model = ready_spec(request.model)
-    area = _area(request.aoi)
-    _check_request(request, Path(out))
+    area = area_of_option(request.aoi)
+    check_request(request.catalog, request.time, request.aoi, Path(out))
     with new_folder(out, overwrite=overwrite) as folder:
         with console.status(f"searching {request.catalog}"):
             cube = open_cube(
@@ -102,7 +96,11 @@ def run_survey(
                 crs=request.crs,
                 max_cloud_cover=request.max_cloud_cover,
             )
-        _print_scenes(console, cube)
+        print_scenes(console, cube)
+        rows, cols = cube.odc.geobox.shape
+        dates = counted(cube.sizes.get("time", 1), "date")
+        megabytes = _pixel_bytes(cube) / 1e6
+        console.print(f"{dates} on {rows} x {cols} pixels; to read: {megabytes:.1f} MB of pixels")
         mapped = map_to_files(cube, folder, model=model, console=console, **options)
         with console.status("drawing"):
             _draw(mapped, folder / "map.png", model)
@@ -111,48 +109,6 @@ def run_survey(
     _print_result(console, summary, Path(out))
     console.print(f"Next, {_next_step(request, Path(out), options)}", soft_wrap=True)
     return summary
-
-
-def _area(aoi: str | None) -> object:
-    """The bounds that the text gives, or the text as a path."""
-    if aoi is None or os.path.isfile(aoi):  # Path.is_file raises where the text is too long for a name
-        return aoi
-    try:
-        bounds = tuple(float(part) for part in aoi.split(","))
-    except ValueError:
-        bounds = ()
-    if len(bounds) != 4:
-        raise CubeError(f"--aoi {aoi!r} is neither west,south,east,north in degrees nor a GeoJSON file")
-    return bounds
-
-
-def _check_request(request: Request, out: Path) -> None:
-    """Refuse what would search an archive's whole history, or replace its own input."""
-    if request.searches and request.time is None:
-        raise CubeError(f"--time is needed to search {request.catalog}, such as --time 2023-07/2023-09")
-    for given in (request.catalog, request.aoi):
-        if given and os.path.exists(given) and Path(given).resolve().is_relative_to(out.resolve()):
-            raise OutputError(f"--out {out} holds the input {given}; give another folder")
-
-
-def _print_scenes(console: Console, cube: xr.Dataset) -> None:
-    """Scenes found, used and rejected with the reason, and what there is to read."""
-    rejected = [str(reason) for reason in cube.attrs["items_rejected"]]
-    console.print(
-        f"{_counted(cube.attrs['items_found'], 'scene')} found in {cube.attrs['catalog']}, "
-        f"{cube.attrs['items_used']} used, {len(rejected)} rejected"
-    )
-    for reason in rejected[:_MOST_REASONS]:
-        console.print(f"  rejected {reason}", soft_wrap=True)
-    if len(rejected) > _MOST_REASONS:
-        console.print(f"  and {len(rejected) - _MOST_REASONS} more, see summary.json")
-    rows, cols = cube.odc.geobox.shape
-    dates = _counted(cube.sizes.get("time", 1), "date")
-    console.print(f"{dates} on {rows} x {cols} pixels; to read: {_pixel_bytes(cube) / 1e6:.1f} MB of pixels")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + "s" * (number != 1)
 
 
 def _pixel_bytes(cube: xr.Dataset) -> int:
@@ -229,7 +185,7 @@ def _print_result(console: Console, summary: dict[str, Any], out: Path) -> None:
 def _next_step(request: Request, out: Path, options: dict[str, Any]) -> str:
     """A command for after this one: a longer series where there may be one, else the series in a table."""
     period = parse_period(request.time)
-    if not (request.searches and period.start and period.end and period.start.year > _FIRST_YEAR):
+    if not (searches(request.catalog) and period.start and period.end and period.start.year > _FIRST_YEAR):
         code = f"import pandas; print(pandas.read_csv({json.dumps(str(out / 'areas.csv'))}))"
         return f"the areas lake by lake: python -c {shlex.quote(code)}"
     first = max(period.start.year - _MORE_YEARS, _FIRST_YEAR)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pystac
@@ -9,52 +8,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
+from shapely.geometry import box, mapping
 
-from tiny_catalog import GRID, S2_NAMES, bare_item
-from xglof.cube.scenes import Scene, Selection, Step, choose, nearest, s1_steps, s2_steps
-from xglof.cube.sources import ItemArchive, Period, parse_period
+from scene_items import choose_from, item_of, s2_item, usable
+from tiny_catalog import GRID, bare_item
+from xglof.cube.providers import CDSE, EARTH_SEARCH, Product
+from xglof.cube.scenes import hrefs
+from xglof.cube.steps import s2_steps
 from xglof.errors import CatalogError
-
-AREA = GRID.footprint("EPSG:4326", buffer=-0.25).geom
-
-
-def _s2(name: str, when: str = "2022-07-10T04:50:00", baseline: str = "04.00", **more: Any) -> pystac.Item:
-    properties = {"s2:processing_baseline": baseline, "s2:mgrs_tile": "45RVL"} | more
-    item = bare_item(name, "sentinel-2-l2a", when, **properties)
-    for band in (*S2_NAMES, "SCL"):
-        item.add_asset(band, pystac.Asset(f"https://example.org/{name}/{band}.tif"))
-    return item
-
-
-def _s1(name: str, when: str, orbit: str) -> pystac.Item:
-    item = bare_item(name, "sentinel-1-rtc", when, **{"sat:orbit_state": orbit})
-    for band in ("vv", "vh"):
-        item.add_asset(band, pystac.Asset(f"https://example.org/{name}/{band}.tif"))
-    return item
-
-
-def _chosen(
-    items: Sequence[pystac.Item], modality: str = "S2L2A", period: str | None = None, **more: Any
-) -> tuple[list[Scene], list[str]]:
-    selection = Selection()
-    archive = ItemArchive("test", tuple(items))
-    chosen = choose(archive, modality, parse_period(period), AREA, selection, **more)
-    assert selection.found == len(chosen.scenes) + len(selection.rejected)
-    return list(chosen.scenes), selection.rejected
 
 
 def test_reasons() -> None:
     beside = GeoBox.from_bbox((88, 28, 88.1, 28.1), resolution=0.01)
     far = bare_item("far", "sentinel-2-l2a", "2022-07-10T04:50:00", beside)
     touching = bare_item("touching", "sentinel-2-l2a", "2022-07-10T04:50:00", GRID.right)
-    scenes, rejected = _chosen(
+    scenes, rejected = usable(
         [
-            _s2("late", "2022-08-01T00:00:00"),
+            s2_item("late", "2022-08-01T00:00:00"),
             far,
             touching,
-            _s2("cloudy", **{"eo:cloud_cover": 60.5}),
-            _s2("at the limit", **{"eo:cloud_cover": 60.0}),
-            _s2("silent about cloud", "2022-07-11T04:50:00"),
+            s2_item("cloudy", **{"eo:cloud_cover": 60.5}),
+            s2_item("at the limit", **{"eo:cloud_cover": 60.0}),
+            s2_item("silent about cloud", "2022-07-11T04:50:00"),
         ],
         period="2022-07",
         max_cloud_cover=60,
@@ -70,7 +45,7 @@ def test_reasons() -> None:
 
 @given(st.permutations(["02.14", "04.00", "05.09", "N0510"]))
 def test_the_newest_baseline_of_a_tile_and_moment_stays(order: list[str]) -> None:
-    scenes, rejected = _chosen([_s2(f"i{text}", baseline=text) for text in order])
+    scenes, rejected = usable([s2_item(f"i{text}", baseline=text) for text in order])
     assert [scene.id for scene in scenes] == ["iN0510"]
     assert sorted(rejected) == [
         f"i{text}: duplicate of a newer baseline" for text in ("02.14", "04.00", "05.09")
@@ -78,13 +53,13 @@ def test_the_newest_baseline_of_a_tile_and_moment_stays(order: list[str]) -> Non
 
 
 def test_other_tiles_and_moments_are_no_duplicates() -> None:
-    scenes, _ = _chosen(
+    scenes, _ = usable(
         [
-            _s2("a", baseline="02.14"),
-            _s2("b", **{"s2:mgrs_tile": "45RUL"}),
-            _s2("c", "2022-07-10T04:50:05"),
-            _s2("d", baseline="04.00", **{"s2:mgrs_tile": None, "grid:code": "MGRS-44RZZ"}),
-            _s2("e", baseline="02.14", **{"s2:mgrs_tile": None}),
+            s2_item("a", baseline="02.14"),
+            s2_item("b", **{"s2:mgrs_tile": "45RUL"}),
+            s2_item("c", "2022-07-10T04:50:05"),
+            s2_item("d", baseline="04.00", **{"s2:mgrs_tile": None, "grid:code": "MGRS-44RZZ"}),
+            s2_item("e", baseline="02.14", **{"s2:mgrs_tile": None}),
         ]
     )
     assert {scene.id for scene in scenes} == {"a", "b", "c", "d", "e"}
@@ -92,102 +67,171 @@ def test_other_tiles_and_moments_are_no_duplicates() -> None:
 
 def test_missing_baseline_is_no_guess() -> None:
     with pytest.raises(CatalogError, match="item b has no s2:processing_baseline"):
-        _chosen([_s2("a"), _s2("b", baseline="")])
+        usable([s2_item("a"), s2_item("b", baseline="")])
 
 
 def test_a_band_absent_from_one_item() -> None:
-    short = _s2("short", "2022-07-11T04:50:00")
+    short = s2_item("short", "2022-07-11T04:50:00")
     del short.assets["B8A"]
     with pytest.raises(CatalogError, match=r"band B8A .* is absent from 1 of 2 S2L2A items"):
-        _chosen([_s2("a"), short])
+        usable([s2_item("a"), short])
 
 
 def test_time_of_the_dem_is_not_asked() -> None:
     item = bare_item("dem", "cop-dem-glo-30", "2021-04-22T00:00:00")
     item.add_asset("data", pystac.Asset("https://example.org/dem.tif"))
-    scenes, _ = _chosen([item], "DEM", "2030")
+    scenes, _ = usable([item], "DEM", period="2030")
     assert [scene.id for scene in scenes] == ["dem"]
 
 
 def test_message_when_nothing_is_left() -> None:
-    with pytest.raises(CatalogError, match=r"3 found in sentinel-2-l2a \(2 outside the time, 1 cloud cover"):
-        _chosen(
-            [_s2("a"), _s2("b"), _s2("c", "2023-01-01T00:00:00", **{"eo:cloud_cover": 99})],
+    with pytest.raises(
+        CatalogError, match=r"3 found in sentinel-2-l2a, .* \(2 outside the time, 1 cloud cover"
+    ):
+        usable(
+            [s2_item("a"), s2_item("b"), s2_item("c", "2023-01-01T00:00:00", **{"eo:cloud_cover": 99})],
             period="2023",
             max_cloud_cover=10,
         )
 
 
 def test_scenes_of_a_day_and_their_offsets() -> None:
-    scenes, _ = _chosen(
+    scenes, _ = usable(
         [
-            _s2("b", "2022-07-10T04:50:20", **{"s2:mgrs_tile": "45RUL"}),
-            _s2("a", "2022-07-10T04:50:10", "03.01"),
-            _s2("c", "2022-07-12T04:50:10.9"),
-            _s2("d", "2022-07-10T04:50:30", "05.09", **{"s2:mgrs_tile": "45RUM"}),
+            s2_item("b", "2022-07-10T04:50:20", **{"s2:mgrs_tile": "45RUL"}),
+            s2_item("a", "2022-07-10T04:50:10", "03.01"),
+            s2_item("c", "2022-07-12T04:50:10.9"),
+            s2_item("d", "2022-07-10T04:50:30", "05.09", **{"s2:mgrs_tile": "45RUM"}),
         ]
     )
     steps = s2_steps(scenes)
-    assert [[[scene.id for scene in group] for group in step.groups] for step in steps] == [
-        [["a"], ["b", "d"]],
-        [["c"]],
-    ]
+    assert [[scene.id for scene in step.scenes] for step in steps] == [["a", "b", "d"], ["c"]]
+    assert [scene.offset and scene.offset.value for scene in steps[0].scenes] == [0, 1000, 1000]
     assert steps[0].joined(lambda scene: scene.offset.baseline if scene.offset else "") == "03.01,04.00,05.09"
     assert steps[1].when.isoformat() == "2022-07-12T04:50:10+00:00"
-
-
-def test_one_pass_over_midnight_utc_is_one_solar_day() -> None:
-    grid = GeoBox.from_bbox((172, -44, 172.2, -43.8), resolution=0.01)  # 11.5 hours before UTC's midday
-    area = grid.footprint("EPSG:4326").geom
-    items = [
-        bare_item("a", "sentinel-1-rtc", "2022-07-09T23:59:50", grid, **{"sat:orbit_state": "x"}),
-        bare_item("b", "sentinel-1-rtc", "2022-07-10T00:00:10", grid, **{"sat:orbit_state": "x"}),
-    ]
-    for item in items:
-        for band in ("vv", "vh"):
-            item.add_asset(band, pystac.Asset("https://example.org/x.tif"))
-    chosen = choose(ItemArchive("test", tuple(items)), "S1RTC", Period(), area, Selection())
-    assert [step.joined(lambda scene: scene.id) for step in s1_steps(chosen.scenes)] == ["a,b"]
-
-
-def test_ascending_and_descending_are_never_fused() -> None:
-    scenes, _ = _chosen(
-        [
-            _s1("a", "2022-07-10T00:10:00", "descending"),
-            _s1("b", "2022-07-10T00:10:25", "descending"),
-            _s1("c", "2022-07-10T12:10:00", "ascending"),
-        ],
-        "S1RTC",
-    )
-    assert [step.joined(lambda scene: scene.id) for step in s1_steps(scenes)] == ["a,b", "c"]
-
-
-def _radar(*days: str) -> list[Step]:
-    scenes, _ = _chosen([_s1(day, f"2022-07-{day}T00:00:00", "ascending") for day in days], "S1RTC")
-    return s1_steps(scenes)
-
-
-@pytest.mark.parametrize(
-    ("day", "gap", "expected"),
-    [("08", 7, 0), ("12", 7, 1), ("10", 7, 0), ("10", 3.99, None), ("10", 4, 0), ("30", 7, None)],
-)
-def test_nearest_acquisition_and_ties(day: str, gap: float, expected: int | None) -> None:
-    step = s2_steps(_chosen([_s2("a", f"2022-07-{day}T00:00:00")])[0])[0]
-    assert nearest(step, _radar("06", "14"), gap) == expected
-    assert nearest(step, [], gap) is None
 
 
 def test_sun_angles() -> None:
     plain = {"s2:mean_solar_zenith": 62.0, "s2:mean_solar_azimuth": 155.0}
     both = plain | {"view:sun_elevation": 30.0, "view:sun_azimuth": 160.0}
-    [a, b, c], _ = _chosen(
+    [a, b, c], _ = usable(
         [
-            _s2("a", "2022-07-01T00:00:00", **plain),
-            _s2("b", "2022-07-02T00:00:00", **both),
-            _s2("c", "2022-07-03T00:00:00"),
+            s2_item("a", "2022-07-01T00:00:00", **plain),
+            s2_item("b", "2022-07-02T00:00:00", **both),
+            s2_item("c", "2022-07-03T00:00:00"),
         ]
     )
     assert (a.solar_elevation, a.solar_azimuth) == (28.0, 155.0)
     assert (b.solar_elevation, b.solar_azimuth) == (30.0, 160.0)
     assert math.isnan(c.solar_elevation)
     assert math.isnan(c.solar_azimuth)
+
+
+C1, OLD = EARTH_SEARCH.products_of("S2L2A")
+TILE = {"grid:code": "MGRS-45RVL"}
+DATATAKE = TILE | {"s2:datatake_id": "GS2A_20220710T044701_036800_N04.00"}
+
+
+def test_trap_one_acquisition_in_both_collections_of_earth_search() -> None:
+    def item(product: Product, name: str, baseline: str, **more: Any) -> pystac.Item:
+        when = "2022-07-10T04:50:31" if product is C1 else "2022-07-10T04:50:29.024"  # they need not agree
+        return item_of(product, name, when, **DATATAKE | {"s2:processing_baseline": baseline} | more)
+
+    items = [
+        item(OLD, "S2A_45RVL_20220710_0_L2A", "05.10", **{"earthsearch:boa_offset_applied": True}),
+        item(C1, "S2A_T45RVL_20220710T044701_L2A", "05.00"),
+        item(OLD, "S2A_45RUL_20220710_0_L2A", "04.00", **{"grid:code": "MGRS-45RUL"}),
+    ]
+    chosen, selection = choose_from(items, "S2L2A", EARTH_SEARCH)
+    assert [scene.id for scene in chosen.scenes] == [
+        "S2A_45RUL_20220710_0_L2A",
+        "S2A_T45RVL_20220710T044701_L2A",
+    ]
+    assert selection.rejected == ["S2A_45RVL_20220710_0_L2A: duplicate of one in sentinel-2-c1-l2a"]
+    assert [scene.product for scene in chosen.scenes] == [OLD, C1]
+    assert [scene.offset and scene.offset.value for scene in chosen.scenes] == [1000, 1000]
+    assert chosen.bands[-2:] == ("SCL", "CLD")
+    assert ["CLD" in hrefs(scene, None) for scene in chosen.scenes] == [False, True]
+
+
+def test_trap_cdse_keeps_its_baseline_elsewhere() -> None:
+    [product] = CDSE.products_of("S2L2A")
+    start = "S2B_MSIL2A_20200322T074609"
+    names = {
+        f"{start}_N0214_R135_T36NYH_20200322T110000": "02.14",
+        f"{start}_N0500_R135_T36NYH_20230612T214223": "05.00",
+    }
+    items = [item_of(product, name, **{"processing:version": version}) for name, version in names.items()]
+    for item in items:
+        del item.assets["CLD_20m"]  # old items have none
+    chosen, selection = choose_from(items, "S2L2A", CDSE)
+    [scene] = chosen.scenes
+    assert scene.offset is not None
+    assert (scene.offset.value, scene.offset.baseline) == (1000, "05.00")
+    assert selection.rejected == [f"{next(iter(names))}: duplicate of a newer baseline"]
+    assert "CLD" not in chosen.bands
+
+
+@pytest.mark.parametrize(("baseline", "offset"), [("05.00", 1000), ("02.14", 0)])
+def test_trap_the_offset_follows_the_baseline_and_never_the_date(baseline: str, offset: int) -> None:
+    [scene] = usable([s2_item("a", "2018-07-10T04:50:00", baseline)])[0]
+    assert scene.offset is not None
+    assert scene.offset.value == offset
+
+
+@pytest.mark.parametrize(
+    ("share", "kept"), [(1.0, {"new"}), (0.9, {"new"}), (0.5, {"old", "new"}), (0.05, {"old", "new"})]
+)
+def test_half_a_tile_that_was_not_processed_anew_stays(share: float, kept: set[str]) -> None:
+    old, new = s2_item("old", baseline="03.01"), s2_item("new", baseline="05.00")
+    west, south, east, north = new.bbox or []
+    new.geometry = mapping(box(west, south, west + share * (east - west), north))
+    assert {scene.id for scene in usable([old, new])[0]} == kept
+
+
+def test_an_item_found_twice_counts_once() -> None:
+    item = s2_item("a")
+    scenes, rejected = usable([item, item.clone(), s2_item("b", "2022-07-11T00:00:00"), item])
+    assert [scene.id for scene in scenes] == ["a", "b"]
+    assert rejected == ["a: found twice"] * 2
+
+
+def test_repairs_are_counted_logged_and_never_made_in_the_items_given(caplog: Any) -> None:
+    items = [s2_item("a"), s2_item("b", "2022-07-11T04:50:00"), s2_item("late", "2023-07-11T04:50:00")]
+    for item in items:
+        item.properties["proj:code"] = "EPSG:32645"
+        item.properties["proj:shape"] = [300, 200]
+        item.properties["proj:transform"] = [600000, 20, 0, 3100000, 0, -20]
+    given = [item.to_dict() for item in items]
+    with caplog.at_level("INFO", logger="xglof"):
+        chosen, selection = choose_from(items, "S2L2A", period="2022")
+    text = "proj:transform put from GDAL's order into STAC's"
+    assert selection.repairs == {text: 2}
+    assert [record.getMessage() for record in caplog.records] == [f"item a: {text}", f"item b: {text}"]
+    assert [scene.repairs for scene in chosen.scenes] == [(text,)] * 2
+    assert [item.to_dict() for item in items] == given
+    grid = chosen.scenes[0].grid("B02")
+    assert grid is not None
+    assert (grid.shape, grid.resolution.x, grid.crs.epsg) == ((300, 200), 20, 32645)
+
+
+def test_an_item_that_contradicts_itself_matters_only_where_it_is_used() -> None:
+    odd = s2_item("odd", "2023-07-10T04:50:00", **{"proj:code": "EPSG:32645", "proj:epsg": 32644})
+    assert len(usable([s2_item("a"), odd], period="2022")[0]) == 1
+    with pytest.raises(CatalogError, match="item odd: proj:code is EPSG:32645 and proj:epsg is 32644"):
+        usable([s2_item("a"), odd])
+
+
+def test_a_grid_that_no_item_states() -> None:
+    [scene] = usable([s2_item("a")])[0]
+    assert scene.grid("B02") is None
+
+
+def test_a_polygon_that_crosses_itself_is_made_whole() -> None:
+    item = s2_item("a")
+    west, south, east, north = item.bbox or []
+    ring = [[west, south], [east, north], [east, south], [west, north], [west, south]]
+    item.geometry = {"type": "Polygon", "coordinates": [ring]}
+    [scene] = usable([item])[0]
+    assert scene.footprint.is_valid
+    assert scene.footprint.area > 0

@@ -3,21 +3,22 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import sys
+import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pystac
 import pytest
 
 from stac_server import as_earth_search, dem_document, serve
 from tiny_catalog import GRID, Written, bare_item, raw_band
 from xglof.cube import open_cube
-from xglof.cube.providers import EARTH_SEARCH, PLANETARY_COMPUTER
-from xglof.cube.reader import signer
-from xglof.cube.sources import Period, open_archive, parse_period
+from xglof.cube.providers import EARTH_SEARCH, PLANETARY_COMPUTER, PROVIDERS
+from xglof.cube.sources import ItemArchive, Period, open_archive, parse_period
 from xglof.errors import CatalogError, CubeError
 
 
@@ -53,7 +54,7 @@ def test_texts_that_are_no_period(text: Any) -> None:
 def test_interval_for_a_search() -> None:
     assert parse_period("2023-07/..").interval == "2023-07-01T00:00:00Z/.."
     assert parse_period(None).interval is None
-    assert parse_period("2023-07-15").widened(1.5).interval == "2023-07-13T12:00:00Z/2023-07-17T11:59:59Z"
+    assert parse_period("2023-07-15").widened(1.5).interval == "2023-07-13T12:00:00Z/2023-07-17T11:59:59.999999Z"
 
 
 def test_broken_catalogues(tmp_path: Path, written: Written) -> None:
@@ -66,8 +67,15 @@ def test_broken_catalogues(tmp_path: Path, written: Written) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(written.root, broken)
     (broken / "A" / "A.json").write_text("{")
-    with pytest.raises(CatalogError, match="cannot be read as a STAC catalogue"):
+    with pytest.raises(
+        CatalogError, match=r"cannot be read as a STAC catalogue \(.*A/A.json: JSONDecodeError"
+    ):
         open_cube(catalog=broken)
+    document = json.loads((written.root / "A" / "A.json").read_text())
+    for key in ("properties", "id", "type"):
+        (broken / "A" / "A.json").write_text(json.dumps({k: v for k, v in document.items() if k != key}))
+        with pytest.raises(CatalogError, match=r"cannot be read as a STAC catalogue \(.*A/A.json: "):
+            open_cube(catalog=broken)
 
 
 def test_lists_that_are_no_items() -> None:
@@ -108,12 +116,65 @@ def test_relative_address_without_a_base(written: Written) -> None:
         open_cube(catalog=[item], geobox=GRID, modalities=["S2L2A"])
 
 
+SECRET = "hunter2"  # noqa: S105
+
+
+def _moody(handler: Any) -> None:
+    """Give an API moods: refusals, moments of being busy, and collections that it tells of."""
+    answer_get, answer_post, landing = handler.do_GET, handler.do_POST, handler._landing
+    handler.refusal, handler.busy, handler.conformance, handler.collections = None, [], [], None
+
+    def in_a_mood(self: Any) -> bool:
+        if self.refusal:
+            self._send(*self.refusal, {})
+        elif self.busy:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self._send(type(self).busy.pop(), b"later", {})
+        else:
+            return False
+        return True
+
+    def get(self: Any) -> None:
+        held = self.collections or sorted({item["collection"] for item in self.items})
+        documents = {name: _described(name) for name in held}
+        if in_a_mood(self):
+            return
+        place = self.path.partition("?")[0].split("/")[1:]
+        if place == ["collections"]:
+            self._json({"collections": list(documents.values()), "links": []})
+        elif place[0] == "collections" and place[1] in documents:
+            self._json(documents[place[1]])
+        else:
+            self.path = self.path.partition("?")[0]
+            answer_get(self)
+
+    handler.do_GET = get
+    handler.do_POST = lambda self: in_a_mood(self) or answer_post(self)
+    handler._landing = lambda self: _with_collections(landing(self), self.conformance)
+
+
+def _described(collection: str) -> dict[str, Any]:
+    extent = {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}}
+    document = {"type": "Collection", "id": collection, "stac_version": "1.0.0", "description": "test"}
+    return document | {"license": "other", "extent": extent, "links": []}
+
+
+def _with_collections(landing: dict[str, Any], conformance: list[str]) -> dict[str, Any]:
+    [base] = [link["href"] for link in landing["links"] if link["rel"] == "self"]
+    data = {"rel": "data", "type": "application/json", "href": f"{base}collections"}
+    return landing | {
+        "conformsTo": [*landing["conformsTo"], *conformance],
+        "links": [*landing["links"], *([data] if conformance else [])],
+    }
+
+
 @pytest.fixture
 def api(written: Written, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Any]]:
     """An API whose items are spelt as Earth Search spells them."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with serve(written.root) as (url, handler):
+        _moody(handler)
         for name, applied in (("A", False), ("B", True), ("C-right", False)):
             item = as_earth_search(written.items[name], f"{url}/files/s2/{name}", applied=applied)
             handler.items.append(item)
@@ -128,9 +189,10 @@ def test_an_api_is_searched_page_by_page_and_read_over_http(api: tuple[str, Any]
     assert cube.s2_offset.values.tolist() == [0, 0, 1000]
     assert cube.s2_offset_source.values.tolist() == ["flag"] * 3
     assert cube.attrs["catalog"] == url
-    s2 = [body for body in handler.requests if body["collections"] == ["sentinel-2-l2a"]]
+    asked = ["sentinel-2-l2a", "sentinel-2-c1-l2a"]
+    s2 = [body for body in handler.requests if body["collections"] == asked]
     assert [body.get("token", 0) for body in s2] == [0, 1, 2]
-    assert s2[0]["datetime"] == "2021-01-01T00:00:00Z/2022-12-31T23:59:59Z"
+    assert s2[0]["datetime"] == "2021-01-01T00:00:00Z/2022-12-31T23:59:59.999999Z"
     assert len(s2[0]["bbox"]) == 4
     read = cube.B03.compute(scheduler="synchronous")
     np.testing.assert_array_equal(read[1], raw_band("B03"))
@@ -152,7 +214,7 @@ def test_an_api_may_not_name_local_files(api: tuple[str, Any], written: Written)
 
 def test_an_api_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("xglof.cube.sources._RETRIES", 0)
+    monkeypatch.setattr("xglof.cube.stac_api._RETRIES", 0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, never listening: connections are refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -167,21 +229,179 @@ def test_an_address_that_is_no_api(api: tuple[str, Any]) -> None:
 
 def test_known_addresses_get_their_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pystac_client.Client.open", lambda url, **kwargs: url)
-    for provider in (PLANETARY_COMPUTER, EARTH_SEARCH):
+    for provider in PROVIDERS.values():
         assert open_archive(provider.name).provider is provider
         assert open_archive(provider.url + "/").provider is provider
     assert open_archive("https://example.org/stac").provider is None
 
 
-def test_signing_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "planetary_computer", None)
-    with pytest.raises(CatalogError, match=r'pip install "xglof\[planetary-computer\]"'):
-        signer(PLANETARY_COMPUTER)
-    assert signer(EARTH_SEARCH)("x") == "x"
-    assert signer(None)("x") == "x"
-
-
 def test_a_collection_nobody_knows() -> None:
     item = bare_item("x", "my-own-collection", "2022-07-10T00:00:00")
-    with pytest.raises(CatalogError, match="0 found in sentinel-2-l2a"):
+    said = r"no usable S2L2A item: it has the collections my-own-collection, and none of .*Provider"
+    with pytest.raises(CatalogError, match=said):
         open_cube(catalog=[item], geobox=GRID)
+
+
+def test_a_collection_that_an_api_does_not_know(api: tuple[str, Any]) -> None:
+    url, handler = api
+    handler.conformance = ["https://api.stacspec.org/v1.0.0/collections"]
+    said = r"S1RTC item: it has the collections cop-dem-glo-30, sentinel-2-l2a, and none of sentinel-1-rtc"
+    with pytest.raises(CatalogError, match=said):
+        open_cube(catalog=url, geobox=GRID, modalities=["S1RTC"])
+    handler.items[:] = [item for item in handler.items if item["id"] == "nothing"]
+    handler.collections = ["sentinel-2-l2a"]
+    with pytest.raises(CatalogError, match=r"no usable S2L2A item: 0 found in .*Check the area and the time"):
+        open_cube(catalog=url, geobox=GRID, modalities=["S2L2A"])
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("when", ["opened", "searched"])
+def test_a_token_that_an_api_refuses(api: tuple[str, Any], status: int, when: str) -> None:
+    url, handler = api
+    address = f"{url}?key={SECRET}"
+    archive = open_archive(address) if when == "searched" else None
+    handler.refusal = (status, f"the key {SECRET} has expired".encode())
+    with pytest.raises(CatalogError, match=rf"refused the request \({status}\): a token or key is") as caught:
+        (archive or open_archive(address)).find(["sentinel-2-l2a"], None, Period())
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert archive is None or archive.name == url
+
+
+def test_an_api_that_fails_keeps_the_key_to_itself(api: tuple[str, Any], monkeypatch: Any) -> None:
+    monkeypatch.setattr("xglof.cube.stac_api._RETRIES", 0)
+    handler = api[1]
+    handler.refusal = (500, b"no")
+    with pytest.raises(CatalogError, match="did not answer as a STAC API") as caught:
+        open_archive(f"{api[0].replace('//', f'//me:{SECRET}@')}?key={SECRET}")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_api_that_is_busy_is_asked_again(api: tuple[str, Any], status: int) -> None:
+    url, handler = api
+    archive = open_archive(url)
+    handler.busy = [status, status]
+    assert len(archive.find(["sentinel-2-l2a"], None, Period())) == 3
+    assert handler.busy == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "name"),
+    [("type", "'B'"), ("properties", "'B'"), ("stac_version", "'B'"), ("id", "None")],
+)
+def test_a_broken_item_of_an_api_is_named(api: tuple[str, Any], broken: str, name: str) -> None:
+    url, handler = api
+    del handler.items[1][broken]
+    with pytest.raises(
+        CatalogError, match=rf"returned the item {name}, which is broken .* pass a list of the"
+    ):
+        open_cube(catalog=url, geobox=GRID, modalities=["S2L2A"])
+
+
+def test_an_item_without_geometry(written: Written) -> None:
+    item = written.items["A"].clone()
+    item.geometry = None
+    with pytest.raises(CatalogError, match="item A has no geometry; set its footprint"):
+        open_cube(catalog=[item], geobox=GRID, modalities=["S2L2A"])
+    item.geometry = {"type": "Polygon"}
+    with pytest.raises(CatalogError, match=r"item A has a geometry that is no GeoJSON .*; set its footprint"):
+        open_cube(catalog=[item], geobox=GRID, modalities=["S2L2A"])
+
+
+def test_time_reversed_and_no_item_in_range(written: Written) -> None:
+    with pytest.raises(CubeError, match=r"time='2023/2022' is reversed: it ends before it starts"):
+        open_cube(catalog=written.root, geobox=GRID, time="2023/2022")
+    with pytest.raises(
+        CatalogError, match=r"no usable S2L2A item in 1999-01-01.*outside the time.*Check the"
+    ):
+        open_cube(catalog=written.root, geobox=GRID, time="1999")
+
+
+def _collection(items: list[Any], path: Path) -> Path:
+    pystac.ItemCollection(items).save_object(str(path))
+    return path
+
+
+def test_an_item_collection_on_disk_is_the_catalogue(written: Written, tmp_path: Path) -> None:
+    root = tmp_path / "valley"
+    shutil.copytree(written.root, root)
+    items = list(pystac.Catalog.from_file(str(root / "catalog.json")).get_items())
+    archive = open_archive(_collection(items, root / "items.json"))
+    assert isinstance(archive, ItemArchive)
+    assert (archive.name, archive.root, archive.provider) == ("items", root, None)
+    assert {item.id for item in archive.items} == set(written.items)
+    cube = open_cube(catalog=root / "items.json", geobox=GRID, time="2021", modalities=["S2L2A"])
+    np.testing.assert_array_equal(cube.B03.compute(scheduler="synchronous")[0], raw_band("B03"))
+
+
+def test_relative_addresses_of_an_item_collection_start_from_its_file(
+    written: Written, tmp_path: Path
+) -> None:
+    shutil.copytree(written.root / "dem", tmp_path / "dem")
+    document = written.items["dem"].to_dict(include_self_link=False, transform_hrefs=False)
+    document["assets"]["data"]["href"] = "./dem/dem.tif"
+    for kind in ("Feature", "FeatureCollection"):
+        path = tmp_path / f"{kind}.json"
+        whole = document if kind == "Feature" else {"type": kind, "features": [document]}
+        path.write_text(json.dumps(whole | {"links": []}))
+        [item] = open_archive(path).find(["cop-dem-glo-30"], None, Period())
+        assert item.assets["data"].get_absolute_href() == str(tmp_path / "dem" / "dem.tif")
+
+
+def test_an_item_collection_may_not_leave_its_folder(written: Written, tmp_path: Path) -> None:
+    path = _collection(list(written.items.values()), tmp_path / "items.json")
+    with pytest.raises(
+        CatalogError, match=r"lies outside the catalogue's folder .* pass the items as a list"
+    ):
+        open_cube(catalog=path, geobox=GRID, modalities=["S2L2A"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"type": "FeatureCollection", "features": []}', "as a STAC ItemCollection .*it holds no items"),
+        ('{"type": "FeatureCollection"}', "as a STAC ItemCollection .*it holds no items"),
+        (
+            '{"type": "FeatureCollection", "features": [{"type": "Feature"}]}',
+            "item 1 of 1: ValueError: it has no id",
+        ),
+        ("[]", "cannot be read as a STAC catalogue"),
+        ("\u2028 {", "cannot be read as a STAC catalogue"),
+    ],
+)
+def test_broken_item_collections(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "items.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(CatalogError, match=said):
+        open_archive(path)
+
+
+def test_a_provider_is_a_catalogue(written: Written, api: tuple[str, Any]) -> None:
+    folder = replace(PLANETARY_COMPUTER, name="valley", url=str(written.root), signing=None)
+    archive = open_archive(folder)
+    assert isinstance(archive, ItemArchive)
+    assert (archive.name, archive.provider, archive.root) == ("valley", folder, written.root)
+    remote = replace(EARTH_SEARCH, name="loopback", url=api[0])
+    assert open_archive(remote).provider is remote
+    assert len(open_archive(remote).find(["sentinel-2-l2a"], None, Period())) == 3
+
+
+@pytest.mark.parametrize("wrong", [5, None, {"a": 1}.get, "nowhere.json", "nowhere.parquet"])
+def test_what_is_no_catalogue(wrong: object) -> None:
+    with pytest.raises(CatalogError, match=r"expected one of 'planetary-computer', 'earth-search', 'cdse'"):
+        open_archive(wrong)
+
+
+def test_a_list_of_items_of_a_known_archive_is_read_as_its_own() -> None:
+    """Items of a search of Planetary Computer, passed as a list, must be signed."""
+    url = "https://planetarycomputer.microsoft.com/api/stac/v1"
+    items = [bare_item(name, "sentinel-2-l2a", "2023-07-01T05:00:00") for name in "ab"]
+    for item in items:
+        item.add_link(pystac.Link("self", f"{url}/collections/sentinel-2-l2a/items/{item.id}"))
+    archive = open_archive(items)
+    assert archive.provider is PLANETARY_COMPUTER
+    assert archive.name == "2 items"
+    stranger = bare_item("c", "sentinel-2-l2a", "2023-07-01T05:00:00")
+    assert open_archive([*items, stranger]).provider is None
+    stranger.add_link(pystac.Link("self", f"{url}.evil.example/items/c"))
+    assert open_archive([stranger]).provider is None

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import IntFlag
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xglof.bands import MODALITIES
+from xglof.bands import CLD, MODALITIES, S1_MASK, SAR_BANDS
+from xglof.cube.ice import ICE_B08_BELOW, frozen_prior, latitude_of, snow_and_ice
+from xglof.cube.layover import BOTH, SHADOW, UNKNOWN
+from xglof.cube.shadow import SHADOW_DISTANCE_M, terrain_shadow
 from xglof.errors import CubeError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-#: How far a ridge may be from what it shades, metres; the DEM is read with that margin.
-SHADOW_DISTANCE_M = 5000.0
+__all__ = [
+    "CLOUD_PROBABILITY_PERCENT",
+    "LOW_SUN_DEG",
+    "SENSORS",
+    "SHADOW_DISTANCE_M",
+    "Flag",
+    "check_flags",
+    "dem_bits",
+    "flag_attrs",
+    "optical_bits",
+    "quality_flags",
+    "radar_bits",
+    "shadow_bits",
+    "terrain_shadow",
+]
+
 #: Below this height of the sun, degrees, a whole step is marked.
 LOW_SUN_DEG = 10.0
-#: Snow whose near-infrared reflectance (B08, x 10,000) is below this is bare ice.
-ICE_B08_BELOW = 4000
+#: From this cloud probability on, percent, a pixel is cloud whatever SCL says. Sen2Cor itself begins "medium"
+#: at 20 and "high" at 80 (35 and 65 in its first versions). Its later tests for snow, water and bright ground
+#: overrule the number, and a threshold near 20 would undo them; 50 is the middle of both pairs.
+CLOUD_PROBABILITY_PERCENT = 50
+#: What a failed read can be told of.
+SENSORS = ("S2L2A", "S1", "DEM")
 _CLOUD, _CLOUD_SHADOW, _SNOW = (8, 9, 10), 3, 11  # classes of SCL
 
 
@@ -72,9 +93,17 @@ def check_flags(flags: xr.DataArray) -> xr.DataArray:
 
 
 def optical_bits(
-    low_sun: NDArray[np.bool_], bands: Mapping[str, NDArray[Any]], scl: NDArray[np.uint8] | None
+    low_sun: NDArray[np.bool_],
+    bands: Mapping[str, NDArray[Any]],
+    scl: NDArray[np.uint8] | None,
+    cloud_percent: NDArray[np.uint8] | None = None,
+    *,
+    cloud_probability: int = CLOUD_PROBABILITY_PERCENT,
 ) -> NDArray[np.uint16]:
     """What Sentinel-2 tells about each pixel.
+
+    Bits stand side by side where the sources disagree: bright snow that SCL takes for cloud (classes 8 and 9)
+    has both ``cloud`` and ``snow``. Class 2 (dark ground, often a shaded lake) and class 6 (water) set none.
 
     Parameters
     ----------
@@ -85,34 +114,64 @@ def optical_bits(
     scl
         Scene classification (0 nodata, 3 cloud shadow, 8-10 cloud, 11 snow) or ``None``.
         Snow with B08 below 4000 is ``ice``.
+    cloud_percent
+        Cloud probability, uint8 percent, 255 unknown, or ``None``.
+    cloud_probability
+        ``cloud`` from this percentage on.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint16 bits of :class:`Flag`. ``snow`` and ``ice`` are those of SCL and those of
+        :func:`~xglof.cube.ice.snow_and_ice`; a pixel of no data has neither.
+    """
+    missing = np.zeros(bands["B08"].shape, dtype=bool)
+    for band in bands.values():
+        missing |= band == 0
+    cloud = np.zeros(missing.shape, dtype=bool)
+    snow, ice = snow_and_ice(bands["B03"], bands["B08"], bands["B11"])
+    bits = np.where(low_sun, Flag.low_sun, 0) + np.zeros(missing.shape, dtype=np.uint16)
+    if scl is not None:
+        missing |= scl == 0
+        cloud |= np.isin(scl, _CLOUD)
+        dark = bands["B08"] < ICE_B08_BELOW
+        snow |= (scl == _SNOW) & ~dark
+        ice |= (scl == _SNOW) & dark
+        bits |= np.where(scl == _CLOUD_SHADOW, Flag.cloud_shadow, 0)
+    if cloud_percent is not None:
+        cloud |= (cloud_percent >= cloud_probability) & (cloud_percent != int(CLD.nodata))
+    bits |= np.where(cloud, Flag.cloud, 0)
+    bits |= np.where(snow & ~missing, Flag.snow, 0) | np.where(ice & ~missing, Flag.ice, 0)
+    bits |= np.where(missing, Flag.s2_nodata, 0)
+    return bits.astype(np.uint16)
+
+
+def radar_bits(
+    vv: NDArray[np.float32], vh: NDArray[np.float32], *codes: NDArray[np.uint8]
+) -> NDArray[np.uint16]:
+    """What Sentinel-1 tells about each pixel.
+
+    Parameters
+    ----------
+    vv, vh
+        float32 dB, nodata NaN. ``s1_nodata`` where either is NaN.
+    codes
+        uint8 masks of layover and shadow, the most trusted first: 0 clear, 1 shadow, 2 layover, 3 both,
+        anything else unknown. ``s1_layover`` where the first that knows says 1 to 3, even where there is no
+        data: it says why. A pixel with data of which none knows is ``s1_unknown``.
 
     Returns
     -------
     numpy.ndarray
         uint16 bits of :class:`Flag`.
     """
-    missing = np.zeros(bands["B08"].shape, dtype=bool)
-    for band in bands.values():
-        missing |= band == 0
-    bits = np.where(low_sun, Flag.low_sun, 0) + np.zeros(missing.shape, dtype=np.uint16)
-    if scl is not None:
-        missing |= scl == 0
-        snow, dark = scl == _SNOW, bands["B08"] < ICE_B08_BELOW
-        bits |= np.where(np.isin(scl, _CLOUD), Flag.cloud, 0)
-        bits |= np.where(scl == _CLOUD_SHADOW, Flag.cloud_shadow, 0)
-        bits |= np.where(snow, np.where(dark, Flag.ice, Flag.snow), 0)
-    bits |= np.where(missing, Flag.s2_nodata, 0)
-    return bits.astype(np.uint16)
-
-
-def radar_bits(vv: NDArray[np.float32], vh: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """What Sentinel-1 tells: ``s1_nodata`` where a polarisation is NaN, else ``s1_unknown``.
-
-    The RTC product of the archives carries no layover mask, so every pixel with data is one of which
-    nobody can tell.
-    """
     missing = np.isnan(vv) | np.isnan(vh)
-    return np.where(missing, Flag.s1_nodata, Flag.s1_unknown).astype(np.uint16)
+    known = np.full(missing.shape, UNKNOWN, dtype=np.uint8)
+    for code in codes:
+        known = np.where((known > BOTH) & (code <= BOTH), code, known)
+    bits = np.where(missing, Flag.s1_nodata, np.where(known > BOTH, Flag.s1_unknown, 0))
+    bits |= np.where((known >= SHADOW) & (known <= BOTH), Flag.s1_layover, 0)
+    return bits.astype(np.uint16)
 
 
 def dem_bits(dem: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -125,46 +184,168 @@ def shadow_bits(shadow: NDArray[np.bool_]) -> NDArray[np.uint16]:
     return np.where(shadow, Flag.terrain_shadow, 0).astype(np.uint16)
 
 
-def quality_flags(cube: xr.Dataset, shadow: Any | None) -> xr.DataArray:
+def failed_bits(failed: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """``failed_read`` where a source could not be read."""
+    return np.where(failed, Flag.failed_read, 0).astype(np.uint16)
+
+
+def prior_bits(
+    bits: NDArray[np.uint16],
+    dem: NDArray[np.float32],
+    latitude: NDArray[np.float32],
+    day_of_year: NDArray[np.int64],
+    *,
+    optical: bool,
+) -> NDArray[np.uint16]:
+    """The bits with ``ice`` added where only radar saw a pixel and lakes are likely frozen.
+
+    Parameters
+    ----------
+    bits
+        uint16 bits of :class:`Flag`, the sensors' own.
+    dem, latitude, day_of_year
+        As :func:`~xglof.cube.ice.frozen_prior` takes them.
+    optical
+        The cube holds Sentinel-2; then the prior counts only where that has no data.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint16.
+    """
+    only_radar = (bits & Flag.s1_nodata) == 0
+    if optical:
+        only_radar &= (bits & Flag.s2_nodata) != 0
+    frozen = only_radar & frozen_prior(dem, latitude, day_of_year)
+    return (bits | np.where(frozen, Flag.ice, 0)).astype(np.uint16)
+
+
+def quality_flags(
+    cube: xr.Dataset,
+    shadow: Any | None,
+    *,
+    layover: Any | None = None,
+    failed: Mapping[str, Any] | None = None,
+    cloud_probability: int = CLOUD_PROBABILITY_PERCENT,
+) -> xr.DataArray:
     """The ``flags`` of a cube, lazily; sensors that it does not hold set no bit.
 
     Parameters
     ----------
     cube
-        Variables of :func:`xglof.open_cube`, on one chunking.
+        Variables of :func:`xglof.open_cube`, on one chunking. ``SCL``, ``CLD`` and ``s1_mask`` count where it
+        holds them.
     shadow
         Dask array ``(time, y, x)`` bool from :func:`terrain_shadow`, or ``None``.
+    layover
+        Dask array ``(time, y, x)`` uint8 from :func:`~xglof.cube.layover.layover_and_shadow`, or ``None``. It
+        decides where ``s1_mask`` does not.
+    failed
+        Sensor (:data:`SENSORS`) to a Dask array ``(time, y, x)`` or ``(y, x)`` bool: the pixels that a read
+        error left without data. They are ``failed_read``, beside whatever their fill value sets.
+    cloud_probability
+        Percent of ``CLD`` from which a pixel is ``cloud``.
 
     Returns
     -------
     xarray.DataArray
-        uint16, dims of the cube. A task costs a few passes over its block's bands.
+        uint16, dims of the cube. A task costs a few passes over its block's bands. Attributes say who
+        decided: ``cloud_mask``, ``radar_geometry`` and ``ice_prior``.
+
+    Raises
+    ------
+    CubeError
+        ``failed`` names another sensor, an array has another shape, or the percentage is not 1 to 100.
     """
     import functools
     import operator
 
+    if not 1 <= cloud_probability <= 100:
+        raise CubeError(f"cloud_probability is {cloud_probability}; expected percent, 1 to 100")
     parts: list[xr.DataArray] = []
-    if "B02" in cube:
-        parts.append(_lazy(_optical, cube.sun_elevation < LOW_SUN_DEG, *_optical_inputs(cube)))
-    if "vv" in cube:
-        parts.append(_lazy(radar_bits, cube.vv, cube.vh))
+    if all(name in cube for name in MODALITIES["S2L2A"].names):
+        kernel = functools.partial(_optical, names=_optical_names(cube), cloud_probability=cloud_probability)
+        bands = [cube[name] for name in _optical_names(cube)]
+        parts.append(_lazy(kernel, cube.sun_elevation < LOW_SUN_DEG, *bands))
+    if all(name in cube for name in SAR_BANDS):
+        parts.append(_lazy(radar_bits, cube.vv, cube.vh, *_layover_codes(cube, layover)))
     if "dem" in cube:
         parts.append(_lazy(dem_bits, cube.dem))
     if shadow is not None:
-        parts.append(parts[0].copy(data=shadow.map_blocks(shadow_bits, dtype=np.uint16)))
+        parts.append(_lazy(shadow_bits, _placed("shadow", shadow, parts[0])))
+    for sensor, where in (failed or {}).items():
+        if sensor not in SENSORS:
+            raise CubeError(f"failed names {sensor!r}; expected one of {', '.join(SENSORS)}")
+        parts.append(_lazy(failed_bits, _placed(f"failed[{sensor!r}]", where, parts[0])))
     flags = functools.reduce(operator.or_, parts)
-    return flags.assign_attrs(flag_attrs())
+    flags, prior = _with_prior(cube, flags)
+    return flags.assign_attrs(
+        flag_attrs(),
+        cloud_mask=_cloud_source(cube, cloud_probability),
+        radar_geometry=_geometry_source(cube, layover),
+        ice_prior=prior,
+    )
 
 
-def _optical_inputs(cube: xr.Dataset) -> list[xr.DataArray]:
-    names = [*MODALITIES["S2L2A"].names, *(["SCL"] if "SCL" in cube else [])]
-    return [cube[name] for name in names]
+def _optical_names(cube: xr.Dataset) -> list[str]:
+    return [*MODALITIES["S2L2A"].names, *(name for name in ("SCL", CLD.name) if name in cube)]
 
 
-def _optical(low_sun: NDArray[np.bool_], *arrays: NDArray[Any]) -> NDArray[np.uint16]:
-    names = MODALITIES["S2L2A"].names
-    scl = arrays[len(names)] if len(arrays) > len(names) else None
-    return optical_bits(low_sun, dict(zip(names, arrays, strict=False)), scl)
+def _optical(
+    low_sun: NDArray[np.bool_], *arrays: NDArray[Any], names: list[str], cloud_probability: int
+) -> NDArray[np.uint16]:
+    given = dict(zip(names, arrays, strict=True))
+    scl, percent = given.pop("SCL", None), given.pop(CLD.name, None)
+    return optical_bits(low_sun, given, scl, percent, cloud_probability=cloud_probability)
+
+
+def _layover_codes(cube: xr.Dataset, layover: Any | None) -> list[xr.DataArray]:
+    codes = [cube[S1_MASK.name]] if S1_MASK.name in cube else []
+    if layover is not None and layover.dtype != np.uint8:
+        raise CubeError(f"layover is {layover.dtype}; expected the uint8 codes of layover_and_shadow")
+    return codes if layover is None else [*codes, _placed("layover", layover, cube.vv)]
+
+
+def _with_prior(cube: xr.Dataset, flags: xr.DataArray) -> tuple[xr.DataArray, str]:
+    """The flags with the prior for ice, and what the attribute says about it."""
+    import functools
+
+    import odc.geo.xr  # noqa: F401 - registers `.odc`
+    import xarray as xr
+
+    if not all(name in cube for name in SAR_BANDS):
+        return flags, "none: no Sentinel-1"
+    dated = "time" in cube.vv.dims and cube.time.dtype.kind == "M"
+    if "dem" not in cube or not dated or cube.odc.geobox is None:
+        return flags, "none: needs the DEM, dates and a CRS"
+    kernel = functools.partial(prior_bits, optical="B02" in cube)
+    days = xr.DataArray(cube.time.dt.dayofyear.values, dims="time")
+    marked = _lazy(kernel, flags, cube.dem, latitude_of(cube, cube.dem), days)
+    return marked, "ice by elevation, latitude and season where only Sentinel-1 saw a pixel"
+
+
+def _cloud_source(cube: xr.Dataset, cloud_probability: int) -> str:
+    sources = ["SCL"] if "SCL" in cube else []
+    sources += [f"{CLD.name} >= {cloud_probability} %"] if CLD.name in cube else []
+    return " or ".join(sources) or "none"
+
+
+def _geometry_source(cube: xr.Dataset, layover: Any | None) -> str:
+    sources = ["mask of the product"] if S1_MASK.name in cube else []
+    sources += ["DEM and orbit"] if layover is not None else []
+    return ", else ".join(sources) or "unknown"
+
+
+def _placed(name: str, array: Any, like: xr.DataArray) -> xr.DataArray:
+    """A bare array under the trailing dims of a variable, on its chunks."""
+    import xarray as xr
+
+    dims = like.dims[-array.ndim :] if array.ndim <= like.ndim else ()
+    expected = tuple(like.sizes[dim] for dim in dims)
+    if array.ndim < 2 or tuple(array.shape) != expected:
+        raise CubeError(f"{name} has the shape {tuple(array.shape)}; expected {like.shape} or its last two")
+    placed = xr.DataArray(array, dims=dims)
+    return placed.chunk({dim: like.chunksizes[dim] for dim in dims}) if like.chunksizes else placed
 
 
 def _lazy(kernel: Any, *arrays: xr.DataArray) -> xr.DataArray:
@@ -174,91 +355,3 @@ def _lazy(kernel: Any, *arrays: xr.DataArray) -> xr.DataArray:
         kernel, *arrays, dask="parallelized", output_dtypes=[np.uint16], keep_attrs=False
     )
     return bits
-
-
-def terrain_shadow(
-    dem: Any,
-    margin_px: int,
-    resolution: tuple[float, float],
-    azimuth: Sequence[float],
-    elevation: Sequence[float],
-    chunks: tuple[tuple[int, ...], ...],
-) -> Any:
-    """Mask of the terrain's cast shadow at every time step, lazily.
-
-    Parameters
-    ----------
-    dem
-        Dask array ``(y, x)`` float32, metres, that reaches ``margin_px`` beyond the grid on all sides.
-    margin_px
-        Pixels; at least :data:`SHADOW_DISTANCE_M`.
-    resolution
-        Signed pixel size along y and x, metres; ``y`` is negative on a north-up grid.
-    azimuth, elevation
-        Of the sun per step, degrees; the azimuth is taken from grid north, which in UTM is within 3 degrees
-        of true north. NaN gives no shadow.
-    chunks
-        Of the result: time, y, x.
-
-    Returns
-    -------
-    dask.array.Array
-        ``(time, y, x)`` bool. A task looks at one block and its margin.
-    """
-    import dask.array as da
-
-    times, rows, columns = chunks
-    halo = da.block(
-        [
-            [
-                dem[y : y + height + 2 * margin_px, x : x + width + 2 * margin_px].rechunk(-1)
-                for x, width in zip(_starts(columns), columns, strict=True)
-            ]
-            for y, height in zip(_starts(rows), rows, strict=True)
-        ]
-    )
-    sun = np.array([azimuth, elevation], dtype=float).T.reshape(-1, 2, 1, 1)
-    one = (1,) * len(sun)
-    shadow = da.map_blocks(
-        _shadow_block,
-        halo[None],
-        da.from_array(sun[:, 0], chunks=(1, 1, 1)),
-        da.from_array(sun[:, 1], chunks=(1, 1, 1)),
-        margin_px=margin_px,
-        resolution=resolution,
-        dtype=bool,
-        chunks=(one, rows, columns),
-    )
-    return shadow.rechunk({0: times})
-
-
-def _starts(sizes: Sequence[int]) -> list[int]:
-    return [sum(sizes[:index]) for index in range(len(sizes))]
-
-
-def _shadow_block(
-    dem: NDArray[np.float32],
-    azimuth: NDArray[np.float64],
-    elevation: NDArray[np.float64],
-    *,
-    margin_px: int,
-    resolution: tuple[float, float],
-) -> NDArray[np.bool_]:
-    from xglof.cube.shadow import cast_shadow
-
-    if not (np.isfinite(azimuth).all() and np.isfinite(elevation).all()):
-        return np.zeros((1, *(size - 2 * margin_px for size in dem.shape[1:])), dtype=bool)
-    towards = float(azimuth.item())
-    if resolution[0] > 0:  # south-up: the picture is mirrored north to south
-        towards = 180.0 - towards
-    if resolution[1] < 0:
-        towards = -towards
-    shadow = cast_shadow(
-        dem[0],
-        azimuth=towards,
-        elevation=float(elevation.item()),
-        resolution=abs(resolution[1]),
-        max_distance_m=SHADOW_DISTANCE_M,
-        margin_px=margin_px,
-    )
-    return shadow[None]

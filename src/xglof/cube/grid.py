@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xglof.cube.pixel_grid import first_pixel
 from xglof.errors import CubeError
 
 #: Side of a reading cell, pixels: a multiple of the windows of the networks (224, 168, 112, 56).
 READ_CELL_PX = 2016
 DEFAULT_RESOLUTION_M = 10.0
-_SNAP_PX = 1e-3  # below this share of a pixel an origin counts as lying on the pixel line
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,7 @@ def reading_lattice(geobox: Any) -> ReadLattice:
     matrix = geobox.transform
     top, bottom, phase_y = _cells(matrix.f, matrix.e, height)
     left, right, phase_x = _cells(matrix.c, matrix.a, width)
-    row, column = _first_pixel(matrix.f, matrix.e)[0] - top, _first_pixel(matrix.c, matrix.a)[0] - left
+    row, column = first_pixel(matrix.f, matrix.e)[0] - top, first_pixel(matrix.c, matrix.a)[0] - left
     origin = Affine(matrix.a, 0, (left + phase_x) * matrix.a, 0, matrix.e, (top + phase_y) * matrix.e)
     return ReadLattice(
         GeoBox((bottom - top, right - left), origin, geobox.crs),
@@ -257,20 +257,14 @@ def canonical(geobox: Any) -> Any:
     from odc.geo.geobox import GeoBox
 
     matrix = geobox.transform
-    (row, phase_y), (column, phase_x) = _first_pixel(matrix.f, matrix.e), _first_pixel(matrix.c, matrix.a)
+    (row, phase_y), (column, phase_x) = first_pixel(matrix.f, matrix.e), first_pixel(matrix.c, matrix.a)
     origin = Affine(matrix.a, 0, (column + phase_x) * matrix.a, 0, matrix.e, (row + phase_y) * matrix.e)
     return GeoBox(geobox.shape, origin, geobox.crs)
 
 
-def _first_pixel(origin: float, step: float) -> tuple[int, float]:
-    """Absolute index of an axis's first pixel, and by how much of a pixel the grid is shifted."""
-    index = math.floor(origin / step + _SNAP_PX)
-    return index, round(origin / step - index, 6)
-
-
 def _cells(origin: float, step: float, size: int) -> tuple[int, int, float]:
     """First and last (excluded) absolute pixel of the cells that hold an axis, and the grid's shift."""
-    first, phase = _first_pixel(origin, step)
+    first, phase = first_pixel(origin, step)
     begin = first // READ_CELL_PX * READ_CELL_PX
     end = -(-(first + size) // READ_CELL_PX) * READ_CELL_PX
     return begin, end, phase

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from xglof.cube.assemble import Plan, assemble
+from xglof.cube.access import Access
+from xglof.cube.assemble import RADAR, Plan, Wishes, assemble
+from xglof.cube.composite import composite as compose
 from xglof.cube.grid import area_of, check_grid_request, grid_of
-from xglof.cube.scenes import Selection, choose
-from xglof.cube.providers import PROVIDERS, collections_of
+from xglof.cube.harmonise import GRD_WARNING, check_radar_units
+from xglof.cube.planes import Reading
+from xglof.cube.providers import PROVIDERS, Provider, collections_of
+from xglof.cube.ranking import RankBy, Ranking
+from xglof.cube.scenes import Orbit, Selection, check_orbit, choose
 from xglof.cube.sources import Archive, Period, open_archive, parse_period
+from xglof.cube.stacks import Backend, OnError
+from xglof.cube.window_stack import Method
+from xglof.cube.windows import Window, repeats, windows
 from xglof.errors import CubeError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_HELD = ("S2L2A", "S1RTC", "DEM")
+_ALL = ("S2L2A", "S1RTC", "S1GRD", "DEM")
 
 
 def open_cube(
@@ -24,13 +33,21 @@ def open_cube(
     time: str | None = None,
     *,
     catalog: object,
-    modalities: Sequence[str] = _HELD,
+    modalities: Sequence[str] = ("S2L2A", "S1RTC", "DEM"),
     resolution: float | None = None,
     crs: object = None,
     geobox: Any = None,
     chunks: Mapping[str, Any] | None = None,
     max_cloud_cover: float | None = None,
     max_gap_days: float = 7.0,
+    orbit: Orbit | None = None,
+    freq: object = None,
+    composite: Method = "median",
+    max_scenes: int | None = None,
+    rank_by: RankBy = "cloud_cover",
+    offset: Literal["metadata", "pixels"] = "metadata",
+    on_error: OnError = "raise",
+    backend: Backend = "odc-stac",
 ) -> xr.Dataset:
     """A lazy cube of Sentinel-2, Sentinel-1 and the Copernicus DEM on one grid.
 
@@ -43,10 +60,11 @@ def open_cube(
     time
         STAC-style: ``"2023-07/2023-09"`` (both months whole), ``"2023-07-15"``, ``"2023-07/.."``. UTC.
     catalog
-        ``"planetary-computer"``, ``"earth-search"``, the URL of a STAC API, the path of a ``catalog.json`` or
-        of its folder, or a sequence of pystac items.
+        ``"planetary-computer"``, ``"earth-search"``, ``"cdse"``, ``"opera"``, the URL of a STAC API, the path
+        of a ``catalog.json`` or of its folder, of an ItemCollection or of a stac-geoparquet file, a sequence
+        of pystac items, an :class:`xglof.Provider`, or the path of a provider's TOML file.
     modalities
-        Among ``"S2L2A"``, ``"S1RTC"``, ``"DEM"``.
+        Among ``"S2L2A"``, ``"S1RTC"`` or ``"S1GRD"``, and ``"DEM"``.
     resolution
         Pixel size in units of the CRS; 10 m by default.
     crs
@@ -54,12 +72,34 @@ def open_cube(
     geobox
         The exact grid, instead of ``aoi``, ``resolution`` and ``crs``.
     chunks
-        Dask chunks of the result, such as ``{"x": 1024, "y": 1024}``. Files are read in cells of
-        2016 x 2016 pixels of an absolute lattice whatever this says, so it changes no value.
+        Dask chunks of the result, such as ``{"x": 1024, "y": 1024}``. How files are read does not depend on
+        them, so they change no value.
     max_cloud_cover
         Percent; Sentinel-2 items above it are left out.
     max_gap_days
         How far in time a Sentinel-1 acquisition may be from the Sentinel-2 step it goes with.
+    orbit
+        Sentinel-1 of this direction or relative orbit only, so that all dates are seen from one side.
+    freq
+        Composites over windows of time, ``"season"``, ``"month"`` or as
+        :func:`xglof.cube.windows.windows` takes it; ``None`` keeps the acquisitions.
+    composite
+        ``"median"``, ``"medoid"`` or ``"best"``, as :func:`xglof.composite` takes it.
+    max_scenes
+        The best so many Sentinel-2 steps only, of each window where there is ``freq``; chosen before any
+        band is read.
+    rank_by
+        What is best: ``"cloud_cover"`` as the items state it, or ``"SCL"``, the share of the grid that is
+        clear in a small copy of the scene classification, which is read here and now.
+    offset
+        ``"metadata"``: the archive's flag, then the processing baseline, decide the radiometric offset.
+        ``"pixels"``: small copies of four bands of every scene are read here and now; where their darkest
+        numbers contradict what is stated, or nothing is stated, they decide.
+    on_error
+        What a file that cannot be read does, after all attempts, when the cube is computed: ``"raise"``, or
+        ``"flag"``: its pixels are nodata with the flag ``failed_read``.
+    backend
+        What reads the files: ``"odc-stac"``, or ``"stackstac"`` with the same values.
 
     Returns
     -------
@@ -68,18 +108,22 @@ def open_cube(
         ``spatial_ref``.
 
         - ``B01`` ... ``B12``: uint16, reflectance x 10,000 without the radiometric offset, nodata 0; ``SCL``
-          uint8, nodata 0. One step a solar day.
-        - ``vv``, ``vh``: float32 dB of RTC gamma0, nodata NaN: the acquisition nearest to each Sentinel-2
-          step; without Sentinel-2 the steps are those of Sentinel-1.
+          uint8, nodata 0, and where the archive has it ``CLD`` uint8 percent, nodata 255. One step a solar
+          day.
+        - ``vv``, ``vh``: float32 dB, nodata NaN, of what ``attrs["product"]`` says: the acquisition nearest
+          to each Sentinel-2 step; without Sentinel-2 the steps are those of Sentinel-1. Passes of one day,
+          direction and relative orbit make one acquisition. ``s1_mask`` uint8 where the product brings it.
         - ``dem``: float32 ``(y, x)``, metres above EGM2008, nodata NaN.
         - ``flags``: uint16 bits of :class:`~xglof.cube.flags.Flag`.
 
-        Coordinates along time: ``s2_items``, ``s2_baseline``, ``s2_offset``, ``s2_offset_source``,
-        ``sun_azimuth``, ``sun_elevation``; ``s1_items``, ``orbit_state``, ``relative_orbit``,
-        ``s1_gap_days``. Attributes tell the items found, used and rejected.
+        Coordinates along time: ``s2_items``, ``s2_time``, ``s2_baseline``, ``s2_offset`` (the largest of the
+        step's scenes), ``s2_offset_source``, ``s2_offset_by_item``, ``cloud_cover``, ``sun_azimuth``,
+        ``sun_elevation``; ``s1_items``, ``s1_time``, ``orbit_state``, ``relative_orbit``, ``s1_gap_days``.
+        Attributes tell the items found, used, rejected and repaired.
 
-        Nothing is read here. A task reads one cell of one band of one step (8 MB for uint16, 16 MB for
-        float32, as much again while it reprojects); a ``flags`` task holds a block of every band, and of
+        Unless ``rank_by`` or ``offset`` ask for pixels, nothing is read here but the headers of files whose
+        items do not state their grid. A task reads one block of 2048 x 2048 native pixels (8 MB for uint16,
+        16 MB for float32) or fills one block of a band; a ``flags`` task holds a block of every band, and of
         the DEM with 5 km around it.
 
     Raises
@@ -94,49 +138,114 @@ def open_cube(
     >>> cube = xglof.open_cube((86.9, 27.85, 87.0, 27.95), "2023-09/2023-11",
     ...                        catalog="planetary-computer", max_cloud_cover=30)  # doctest: +SKIP
     """
-    names = _check_modalities(modalities)
+    names = check_modalities(modalities)
     check_grid_request(aoi, resolution, crs, geobox)
-    _check_limits(max_cloud_cover, max_gap_days)
+    check_limits(max_cloud_cover, max_gap_days, orbit, max_scenes)
+    check_choices(rank_by=rank_by, offset=offset, on_error=on_error, backend=backend)
     period = parse_period(time)
+    spans = _windows(freq, period)
     area = None if aoi is None else area_of(aoi)
     grid = geobox if area is None else grid_of(area, resolution, crs)
-    if isinstance(catalog, str) and catalog in PROVIDERS:
-        for name in names:
-            collections_of(name, PROVIDERS[catalog])
-    archive = open_archive(catalog)
-    if grid is None:
-        grid = _grid_of_items(archive, names, period, resolution, crs, max_cloud_cover)
-    wanted = _check_chunks(chunks, grid.dimensions)
-    return assemble(
-        Plan(archive, names, period, grid, _signer(archive), max_cloud_cover, max_gap_days, Selection()),
-        wanted,
+    archive = reach(catalog, names)
+    wishes = Wishes(
+        period,
+        max_cloud_cover,
+        max_gap_days,
+        orbit,
+        None if max_scenes is None else Ranking(max_scenes, rank_by, spans),
+        offset,
     )
+    if grid is None:
+        grid = _grid_of_items(archive, names, wishes, resolution, crs)
+    plan = Plan(archive, grid, reading_of(archive, on_error, backend), wishes)
+    wanted = check_chunks(chunks, grid.dimensions)
+    if freq is None:
+        return assemble(plan, names, wanted)
+    return compose(assemble(plan, names, wanted, "each"), freq, method=composite, period=period)
 
 
-def _check_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
+def _windows(freq: object, period: Period) -> tuple[Window, ...]:
+    """The windows of a composite, where they can be known before the search."""
+    if freq is None:
+        return ()
+    if repeats(freq) and (period.start is None or period.end is None):
+        raise CubeError(f"freq={freq!r} needs a time with both ends, such as time='2019/2023'")
+    return windows(freq, period)
+
+
+def reach(catalog: object, modalities: Sequence[str]) -> Archive:
+    """The archive, once it is known to hold the modalities in a form that can be used."""
+    stated = PROVIDERS.get(catalog) if isinstance(catalog, str) else catalog
+    if isinstance(stated, Provider):
+        for name in modalities:
+            collections_of(name, stated)
+            for product in stated.products_of(name) if name in RADAR else ():
+                check_radar_units(str(product.units))
+    if "S1GRD" in modalities:
+        warnings.warn(GRD_WARNING, stacklevel=3)
+    return open_archive(catalog)
+
+
+def reading_of(archive: Archive, on_error: OnError, backend: Backend) -> Reading:
+    """How an archive's files are read."""
+    provider = archive.provider
+    if provider is None:
+        return Reading(Access(archive.name), archive.root, on_error, backend)
+    access = Access(
+        provider.name, provider.signing, tuple(sorted(provider.environment.items())), provider.concurrency
+    )
+    return Reading(access, archive.root, on_error, backend)
+
+
+def check_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
+    """The modalities in the package's order.
+
+    Raises
+    ------
+    CubeError
+        None, an unknown one, or both kinds of Sentinel-1.
+    """
     if isinstance(modalities, str):
         modalities = (modalities,)
     for name in modalities:
-        if name == "S1GRD":
-            raise CubeError(
-                "S1GRD is refused: archives hold uncalibrated digital numbers in ground range, "
-                "whose decibels are not sigma0; use S1RTC"
-            )
-        if name not in _HELD:
-            raise CubeError(f"modality {name!r} is unknown; expected some of {', '.join(_HELD)}")
+        if name not in _ALL:
+            raise CubeError(f"modality {name!r} is unknown; expected some of {', '.join(_ALL)}")
     if not modalities:
-        raise CubeError(f"modalities= is empty; expected some of {', '.join(_HELD)}")
-    return tuple(name for name in _HELD if name in modalities)
+        raise CubeError(f"modalities= is empty; expected some of {', '.join(_ALL)}")
+    if all(name in modalities for name in RADAR):
+        raise CubeError("modalities= names S1RTC and S1GRD, which are both vv and vh; expected one of them")
+    return tuple(name for name in _ALL if name in modalities)
 
 
-def _check_limits(max_cloud_cover: float | None, max_gap_days: float) -> None:
+def check_limits(
+    max_cloud_cover: float | None, max_gap_days: float, orbit: object, max_scenes: int | None
+) -> None:
+    """Refuse numbers out of their range."""
     if max_cloud_cover is not None and not 0 <= max_cloud_cover <= 100:
         raise CubeError(f"max_cloud_cover is {max_cloud_cover}; expected percent, 0 to 100")
     if not 0 <= max_gap_days < math.inf:
         raise CubeError(f"max_gap_days is {max_gap_days}; expected days, 0 or more")
+    check_orbit(orbit)
+    if max_scenes is not None and (isinstance(max_scenes, bool) or not max_scenes >= 1):
+        raise CubeError(f"max_scenes is {max_scenes!r}; expected a whole number, 1 or more")
 
 
-def _check_chunks(chunks: Mapping[str, Any] | None, dimensions: tuple[str, str]) -> dict[str, Any]:
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "rank_by": get_args(RankBy),
+    "offset": ("metadata", "pixels"),
+    "on_error": get_args(OnError),
+    "backend": get_args(Backend),
+}
+
+
+def check_choices(**given: str) -> None:
+    """Refuse a word that is none of an argument's."""
+    for name, value in given.items():
+        if value not in _CHOICES[name]:
+            raise CubeError(f"{name} is {value!r}; expected one of {', '.join(map(repr, _CHOICES[name]))}")
+
+
+def check_chunks(chunks: Mapping[str, Any] | None, dimensions: tuple[str, str]) -> dict[str, Any]:
     """User's chunks under the names of the cube's dims (``y`` and ``x`` are understood on any grid)."""
     names = {"time": "time", "y": dimensions[0], "x": dimensions[1]} | {name: name for name in dimensions}
     unknown = [name for name in chunks or {} if name not in names]
@@ -145,26 +254,17 @@ def _check_chunks(chunks: Mapping[str, Any] | None, dimensions: tuple[str, str])
     return {names[name]: size for name, size in (chunks or {}).items()}
 
 
-def _signer(archive: Archive) -> Callable[[str], str]:
-    from xglof.cube.reader import signer
-
-    return signer(archive.provider)
-
-
 def _grid_of_items(
-    archive: Archive,
-    modalities: tuple[str, ...],
-    period: Period,
-    resolution: float | None,
-    crs: object,
-    max_cloud_cover: float | None,
+    archive: Archive, modalities: tuple[str, ...], wishes: Wishes, resolution: float | None, crs: object
 ) -> Any:
     """The grid over the footprints of the first modality that a cube is made of."""
     import shapely
 
     if archive.searchable:
         raise CubeError(f"aoi= is needed to search {archive.name}; give one, or geobox=")
-    chosen = choose(archive, modalities[0], period, None, Selection(), max_cloud_cover)
+    chosen = choose(
+        archive, modalities[0], wishes.period, None, Selection(), max_cloud_cover=wishes.max_cloud_cover
+    )
     return grid_of(
         shapely.union_all([scene.footprint for scene in chosen.scenes]), resolution, crs, densify=False
     )

@@ -1,119 +1,34 @@
-"""Archives as frozen values: which collection holds a modality and how its files spell the bands.
+"""The archives that have a profile, and which product of theirs an item is.
 
 Where archives differ, they differ here and nowhere else. Collection ids, asset names and fills follow the
-STAC collections of Planetary Computer and Earth Search v1.
+STAC collections of Planetary Computer, Earth Search v1, the Copernicus Data Space Ecosystem (CDSE) and NASA's
+CMR-STAC. An archive that is not here is a :class:`Provider` of the user's, in Python or as a TOML file
+(:mod:`xglof.cube.profiles`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
-from xglof.bands import MODALITIES
+from xglof.bands import LAYERS, MODALITIES
+from xglof.cube.products import Product, Provider
 from xglof.errors import CatalogError
 
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """One modality in one archive.
-
-    Attributes
-    ----------
-    modality
-        Name in :data:`xglof.bands.MODALITIES`.
-    collection
-        Id of its STAC collection.
-    assets
-        Canonical band name -> asset name. A scene classification, where there is one, is ``SCL``.
-    dtype, nodata
-        Of the files. Sentinel-1 RTC is linear power with a fill that its files declare.
-    offset_flag
-        Item property that says whether the radiometric offset was removed already; ``None`` where the
-        archive never removes it.
-    """
-
-    modality: str
-    collection: str
-    assets: Mapping[str, str]
-    dtype: str
-    nodata: float
-    offset_flag: str | None = None
-
-    @property
-    def required(self) -> Mapping[str, str]:
-        """The assets that every item must have: the bands of the modality."""
-        return {band: self.assets[band] for band in MODALITIES[self.modality].names}
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """An archive.
-
-    Attributes
-    ----------
-    name
-        As ``catalog=`` takes it.
-    url
-        Landing page of its STAC API.
-    products
-        One per modality that it holds in a usable form.
-    signed
-        Whether assets need a token (Planetary Computer).
-    """
-
-    name: str
-    url: str
-    products: tuple[Product, ...]
-    signed: bool = False
-
-    def product(self, modality: str) -> Product | None:
-        """The product of a modality, or ``None``."""
-        return next((product for product in self.products if product.modality == modality), None)
-
-
-def _s2_assets(names: Iterable[str], scl: str) -> Mapping[str, str]:
-    bands = dict(zip(MODALITIES["S2L2A"].names, names, strict=True))
-    return MappingProxyType({**bands, "SCL": scl})
-
-
-_DEM = Product("DEM", "cop-dem-glo-30", MappingProxyType({"dem": "data"}), "float32", float("nan"))
-
-PLANETARY_COMPUTER = Provider(
-    "planetary-computer",
-    "https://planetarycomputer.microsoft.com/api/stac/v1",
-    (
-        Product("S2L2A", "sentinel-2-l2a", _s2_assets(MODALITIES["S2L2A"].names, "SCL"), "uint16", 0),
-        Product("S1RTC", "sentinel-1-rtc", MappingProxyType({"vv": "vv", "vh": "vh"}), "float32", -32768.0),
-        _DEM,
-    ),
-    signed=True,
-)
-
-_VISIBLE = ("coastal", "blue", "green", "red")
-_INFRARED = ("nir", "nir08", "nir09", "swir16", "swir22")
-
-#: Its Sentinel-1 is GRD (digital numbers in ground range), which is not sigma0 and is not offered.
-EARTH_SEARCH = Provider(
-    "earth-search",
-    "https://earth-search.aws.element84.com/v1",
-    (
-        Product(
-            "S2L2A",
-            "sentinel-2-l2a",
-            _s2_assets((*_VISIBLE, "rededge1", "rededge2", "rededge3", *_INFRARED), "scl"),
-            "uint16",
-            0,
-            offset_flag="earthsearch:boa_offset_applied",
-        ),
-        _DEM,
-    ),
-)
-
-#: Every archive with a profile, by the name that ``catalog=`` takes.
-PROVIDERS: MappingProxyType[str, Provider] = MappingProxyType(
-    {provider.name: provider for provider in (PLANETARY_COMPUTER, EARTH_SEARCH)}
-)
+__all__ = [
+    "CDSE",
+    "EARTH_SEARCH",
+    "OPERA",
+    "PLANETARY_COMPUTER",
+    "PROVIDERS",
+    "Product",
+    "Provider",
+    "candidates",
+    "check_whole",
+    "collections_of",
+    "product_of",
+]
 
 
 def collections_of(modality: str, provider: Provider | None) -> tuple[str, ...]:
@@ -122,56 +37,188 @@ def collections_of(modality: str, provider: Provider | None) -> tuple[str, ...]:
     Raises
     ------
     CatalogError
-        The provider has no usable product of that modality.
+        The provider has no product of that modality.
     """
-    ids = [product.collection for product in _products(modality, provider)]
+    ids = [product.collection for product in candidates(modality, provider)]
     if provider is not None and not ids:
-        held = ", ".join(product.modality for product in provider.products)
-        others = [other.name for other in PROVIDERS.values() if other.product(modality)]
+        usable = [product.modality for product in provider.products if product.units != "digital_number"]
+        others = [other.name for other in PROVIDERS.values() if other.products_of(modality)]
         raise CatalogError(
-            f"{provider.name} holds no {modality}, only {held}; ask for modalities among these"
-            + (f" or use catalog={others[0]!r}" if others else "")
+            f"{provider.name} holds no {modality}, only {', '.join(dict.fromkeys(usable))}; ask for "
+            "modalities among these" + (f" or use catalog={others[0]!r}" if others else "")
         )
     return tuple(dict.fromkeys(ids))
 
 
-def recognise(modality: str, assets: Iterable[Iterable[str]], provider: Provider | None) -> Product:
-    """The product whose asset names fit the items best, checked to be complete.
+def candidates(modality: str, provider: Provider | None) -> tuple[Product, ...]:
+    """The products that an item of a modality may be of, preferred ones first."""
+    providers = PROVIDERS.values() if provider is None else (provider,)
+    return tuple(product for entry in providers for product in entry.products_of(modality))
+
+
+def product_of(
+    modality: str, collection: str | None, assets: Iterable[str], provider: Provider | None
+) -> Product | None:
+    """The product that an item is of, whole or not: the one of its collection whose asset names fit best.
 
     Parameters
     ----------
     modality
         Name of the modality.
+    collection
+        Of the item.
     assets
-        For each item, the names of its assets.
+        Names of its assets.
     provider
         The archive, or ``None`` to choose among all profiles by the names.
+    """
+    held = frozenset(assets)
+    fitting = [product for product in candidates(modality, provider) if product.collection == collection]
+    return max(fitting, key=lambda product: _hits(product, held), default=None)
+
+
+def check_whole(modality: str, described: Sequence[tuple[Product, Iterable[str]]]) -> None:
+    """Refuse items that lack a band, and a scene classification that only some of them have.
+
+    Parameters
+    ----------
+    modality
+        Name of the modality.
+    described
+        Product and names of the assets of each item.
 
     Raises
     ------
     CatalogError
-        A band is absent from some or all of the items, or the scene classification from some of them.
+        A band is absent from some or all of the items, or ``SCL`` from some of them.
     """
-    names = [frozenset(item) for item in assets]
-    candidates = _products(modality, provider)
-    best = max(candidates, key=lambda product: _hits(product, names))
-    for band, asset in best.assets.items():
-        lacking = sum(asset not in item for item in names)
-        optional = band not in best.required
-        if lacking and not (optional and lacking == len(names)):
-            raise CatalogError(
-                f"band {band} (asset {asset!r}) is absent from {lacking} of {len(names)} {modality} items; "
-                f"expected it in all of them. Pass a list of the items that have it as catalog="
-            )
-    return best
+    lacking: dict[tuple[str, str], int] = {}
+    without_scl = 0
+    for product, names in described:
+        held = frozenset(names)
+        for band, asset in product.required.items():
+            if asset not in held:
+                lacking[band, asset] = lacking.get((band, asset), 0) + 1
+        without_scl += product.assets.get("SCL") not in held
+    if "SCL" in {layer.name for layer in LAYERS[modality]} and 0 < without_scl < len(described):
+        lacking["SCL", next(p.assets.get("SCL", "SCL") for p, _ in described)] = without_scl
+    for (band, asset), count in lacking.items():
+        raise CatalogError(
+            f"band {band} (asset {asset!r}) is absent from {count} of {len(described)} {modality} items; "
+            "expected it in all of them. Pass a list of the items that have it as catalog="
+        )
 
 
-def _hits(product: Product, names: Iterable[frozenset[str]]) -> int:
-    wanted = frozenset(product.assets.values())
-    return sum(len(wanted & item) for item in names)
+def _hits(product: Product, held: frozenset[str]) -> int:
+    """How many of its required assets an item has, and then how many of the layers."""
+    required = frozenset(product.required.values())
+    layers = frozenset(product.assets.values()) - required
+    return len(required & held) * 100 + len(layers & held)
 
 
-def _products(modality: str, provider: Provider | None) -> list[Product]:
-    providers = PROVIDERS.values() if provider is None else (provider,)
-    found = (entry.product(modality) for entry in providers)
-    return [product for product in found if product is not None]
+_S2_NAMES = MODALITIES["S2L2A"].names
+_RADAR_PAIR = {"vv": "vv", "vh": "vh"}
+
+
+def _s2(collection: str, names: Iterable[str], layers: Mapping[str, str], **more: Any) -> Product:
+    assets = {**dict(zip(_S2_NAMES, names, strict=True)), **layers}
+    return Product("S2L2A", collection, assets, "uint16", 0, **more)
+
+
+def _dem(collection: str) -> Product:
+    return Product("DEM", collection, {"dem": "data"}, "float32", float("nan"), worldwide=True)
+
+
+#: Ground range, uncalibrated: listed so that it can be refused by its name.
+_GRD = Product("S1GRD", "sentinel-1-grd", _RADAR_PAIR, "uint16", 0, units="digital_number")
+
+PLANETARY_COMPUTER = Provider(
+    "planetary-computer",
+    "https://planetarycomputer.microsoft.com/api/stac/v1",
+    (
+        _s2("sentinel-2-l2a", _S2_NAMES, {"SCL": "SCL"}),
+        Product(
+            "S1RTC", "sentinel-1-rtc", _RADAR_PAIR, "float32", -32768.0, units="power", calibration="gamma0"
+        ),
+        _GRD,
+        _dem("cop-dem-glo-30"),
+    ),
+    signing="planetary-computer",
+)
+
+_EARTH_SEARCH_NAMES = (
+    *("coastal", "blue", "green", "red", "rededge1", "rededge2", "rededge3"),
+    *("nir", "nir08", "nir09", "swir16", "swir22"),
+)
+_APPLIED = "earthsearch:boa_offset_applied"
+
+EARTH_SEARCH = Provider(
+    "earth-search",
+    "https://earth-search.aws.element84.com/v1",
+    (
+        _s2("sentinel-2-c1-l2a", _EARTH_SEARCH_NAMES, {"SCL": "scl", "CLD": "cloud"}, offset_flag=_APPLIED),
+        _s2("sentinel-2-l2a", _EARTH_SEARCH_NAMES, {"SCL": "scl"}, offset_flag=_APPLIED),
+        _GRD,
+        _dem("cop-dem-glo-30"),
+    ),
+)
+
+_CDSE_NAMES = tuple(f"{band.name}_{band.native_m:g}m" for band in MODALITIES["S2L2A"].bands)
+
+#: Its limits for everybody: 4 connections at a time and 2,000 requests a minute.
+CDSE = Provider(
+    "cdse",
+    "https://stac.dataspace.copernicus.eu/v1",
+    (
+        _s2(
+            "sentinel-2-l2a",
+            _CDSE_NAMES,
+            {"SCL": "SCL_20m", "CLD": "CLD_20m"},
+            baseline_property="processing:version",
+        ),
+        Product(
+            "S1RTC",
+            "sentinel-1-global-mosaics",
+            {"vv": "VV", "vh": "VH"},
+            "float32",
+            -32768.0,
+            units="power",
+            calibration="gamma0",
+            mosaic=True,
+        ),
+        _GRD,
+        _dem("cop-dem-glo-30-dged-cog"),
+    ),
+    environment={
+        "AWS_S3_ENDPOINT": "eodata.dataspace.copernicus.eu",
+        "AWS_VIRTUAL_HOSTING": "FALSE",
+        "AWS_HTTPS": "YES",
+    },
+    credentials=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    concurrency=4,
+)
+
+#: NASA's OPERA RTC-S1 at the Alaska Satellite Facility: bursts at 30 m, with a layover and shadow mask.
+OPERA = Provider(
+    "opera",
+    "https://cmr.earthdata.nasa.gov/stac/ASF",
+    (
+        Product(
+            "S1RTC",
+            "OPERA_L2_RTC-S1_V1_1",
+            {"vv": "0_VV", "vh": "0_VH", "s1_mask": "0_mask"},
+            "float32",
+            float("nan"),
+            units="power",
+            calibration="gamma0",
+        ),
+    ),
+    # besides a login in ~/.netrc: the login answers with a cookie, which GDAL must keep
+    credentials=("GDAL_HTTP_COOKIEFILE", "GDAL_HTTP_COOKIEJAR"),
+    concurrency=8,
+)
+
+#: Every archive with a profile, by the name that ``catalog=`` takes.
+PROVIDERS: MappingProxyType[str, Provider] = MappingProxyType(
+    {provider.name: provider for provider in (PLANETARY_COMPUTER, EARTH_SEARCH, CDSE, OPERA)}
+)

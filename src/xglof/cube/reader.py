@@ -1,149 +1,123 @@
-"""Reading on the absolute lattice with odc-stac: one cell a task, the same bits for every cut."""
+"""How a file is read: through its archive's access, checked for its format, cell by cell of one lattice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import odc.stac
-import pystac
+import numpy as np
 import rasterio
+from odc.geo.geobox import GeoBox
 from odc.loader import RioDriver
-from shapely.geometry import mapping
 
-from xglof.bands import MODALITIES, SCL, Band
-from xglof.cube.grid import READ_CELL_PX, ReadLattice, canonical
-from xglof.cube.scenes import Chosen, Scene, hrefs
-from xglof.cube.providers import Provider
+from xglof.cube.access import Access, without_query
+from xglof.cube.grid import canonical
+from xglof.cube.stacks import FAILED, OnError
 from xglof.errors import CatalogError
 
 #: GDAL drivers of the archives' rasters; none of them reads another file than the one it is given.
 FORMATS = ("GTiff", "JP2OpenJPEG")
-
-_COLLECTION = "xglof"
-_FOOTPRINT_MARGIN_DEG = 1e-3
-
-
-def band_of(modality: str, name: str) -> Band:
-    """The :class:`~xglof.bands.Band` of a variable of a cube."""
-    return next((band for band in MODALITIES[modality].bands if band.name == name), SCL)
-
-
-def read_planes(
-    chosen: Chosen,
-    groups: Sequence[Sequence[Scene]],
-    lattice: ReadLattice,
-    root: Path | str | None,
-    sign: Callable[[str], str],
-) -> dict[str, Any]:
-    """The bands of a modality as lazy arrays, numbers as the files hold them.
-
-    Parameters
-    ----------
-    chosen
-        The modality's scenes and their product.
-    groups
-        Scenes that are fused into one plane each, first valid pixel first.
-    lattice
-        The grid and the cells it is read in.
-    root
-        As :func:`xglof.cube.sources.asset_href` takes it.
-    sign
-        Applied to each address.
-
-    Returns
-    -------
-    dict
-        Band name -> Dask array ``(group, y, x)`` on the asked grid, dtype of the product (``SCL`` uint8);
-        nodata NaN for floats and 0 for integers. A task reads one cell of 2016 x 2016 pixels of one band:
-        8 MB for uint16, 16 MB for float32, and as much again while it reprojects.
-    """
-    product, bands = chosen.product, chosen.bands
-    numbered = [(index, scene) for index, group in enumerate(groups) for scene in group]
-    items = [_plain_item(scene, hrefs(scene, product, root), sign) for _, scene in numbered]
-    settings = {
-        name: {"data_type": "uint8" if name == "SCL" else product.dtype, "nodata": product.nodata}
-        for name in bands
-    }
-    loaded = odc.stac.load(
-        items,
-        bands=list(bands),
-        geobox=lattice.geobox,
-        groupby=lambda item, parsed, index: numbered[index][0],
-        chunks={"time": 1, "y": READ_CELL_PX, "x": READ_CELL_PX},
-        resampling={name: band_of(product.modality, name).resampling for name in bands},
-        nodata=float("nan") if product.dtype == "float32" else None,
-        stac_cfg={_COLLECTION: {"assets": settings}},
-        driver=LatticeDriver(),
-    )
-    return {name: loaded[name].data[:, lattice.rows, lattice.columns] for name in bands}
-
-
-def signer(provider: Provider | None) -> Callable[[str], str]:
-    """What makes an address readable: Planetary Computer's tokens, else nothing.
-
-    Raises
-    ------
-    CatalogError
-        The package that signs is not installed.
-    """
-    if provider is None or not provider.signed:
-        return str
-    try:
-        import planetary_computer
-    except ImportError as error:
-        raise CatalogError(
-            f"{provider.name} needs signed addresses; install the package that signs them: "
-            'pip install "xglof[planetary-computer]"'
-        ) from error
-    sign: Callable[[str], str] = planetary_computer.sign
-    return sign
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class CellReader:
-    """A reader of one file that always sees a cell at the same floating-point place.
+class BlockReader:
+    """A reader of one file that always sees a block at the same floating-point place.
 
     The file must be of :data:`FORMATS` whatever its name: others, such as a VRT, may name further files, and
     so lead out of the folder of a catalogue.
     """
 
-    inner: Any
-    uri: str
+    source: Any
+    context: Any
+    access: Access
+    on_error: OnError
 
     def read(self, cfg: Any, dst_geobox: Any, *, dst: Any = None, selection: Any = None) -> Any:
-        """Part of a cell that the file covers, as odc-loader's readers return it.
+        """Part of a block that the file covers, as odc-loader's readers return it.
 
         A file that declares no nodata of its own has that of its product, so that fill is never blended
-        into its neighbours.
+        into its neighbours. A file that cannot be read raises, or gives a block of :data:`FAILED`.
         """
-        with rasterio.open(self.uri, sharing=False) as file:
-            found = file.driver
-        if found not in FORMATS:
-            place = self.uri.partition("?")[0]  # what follows may be a token
-            raise CatalogError(f"{place} is a {found} file; expected one of {', '.join(FORMATS)}")
         nodata = None if cfg.meta is None else cfg.meta.nodata
-        settings = replace(cfg, src_nodata_fallback=nodata)
-        return self.inner.read(settings, canonical(dst_geobox), dst=dst, selection=selection)
+        settings = replace(cfg, src_nodata_fallback=nodata, fail_on_error=True)
+        box = canonical(dst_geobox)
+
+        def read(address: str) -> Any:
+            with _opened(address):
+                pass
+            inner = RioDriver().open(replace(self.source, uri=address), self.context)
+            return inner.read(settings, box, dst=dst, selection=selection)
+
+        try:
+            return self.access.attempt(read, self.source.uri)
+        except CatalogError as error:
+            if self.on_error == "raise":
+                raise
+            _log.warning("flagged as failed_read: %s", error)
+            lost = np.full(dst_geobox.shape, FAILED[str(np.dtype(cfg.dtype))], dtype=cfg.dtype)
+            if dst is not None:
+                dst[...] = lost
+            return np.s_[0 : lost.shape[0], 0 : lost.shape[1]], lost if dst is None else dst
 
 
-class LatticeDriver(RioDriver):
-    """odc-loader's rasterio driver over :class:`CellReader`."""
+class ArchiveDriver(RioDriver):
+    """odc-loader's rasterio driver over :class:`BlockReader`.
+
+    It captures no environment: what reaches a task is the archive's :class:`~xglof.cube.access.Access`, in
+    which there are no secrets.
+    """
+
+    def __init__(self, access: Access, on_error: OnError) -> None:
+        super().__init__()
+        self.access, self.on_error = access, on_error
 
     def open(self, src: Any, ctx: Any) -> Any:
         """A reader of one source."""
-        return CellReader(super().open(src, ctx), src.uri)
+        return BlockReader(src, ctx, self.access, self.on_error)
+
+    def capture_env(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    @contextmanager
+    def restore_env(self, env: dict[str, Any], load_state: Any) -> Iterator[Any]:
+        """A block without an environment: that of GDAL is the access's."""
+        yield None
 
 
-def _plain_item(scene: Scene, addresses: Mapping[str, str], sign: Callable[[str], str]) -> Any:
-    """The scene as a bare item under canonical band names: no archive's metadata steers the reader."""
-    # footprints are rounded; a cell that a file reaches by a pixel must still open it
-    footprint = scene.footprint.buffer(_FOOTPRINT_MARGIN_DEG)
-    item = pystac.Item(
-        scene.id, mapping(footprint), list(footprint.bounds), scene.when, {}, collection=_COLLECTION
-    )
-    for band, href in addresses.items():
-        item.add_asset(band, pystac.Asset(sign(href), media_type=pystac.MediaType.COG, roles=["data"]))
-    return item
+def file_grid(href: str, access: Access) -> Any:
+    """The grid of a file as its header states it: an odc-geo GeoBox.
+
+    Raises
+    ------
+    CatalogError
+        The file cannot be opened, has no CRS, or is placed by ground control points only.
+    """
+
+    def read(address: str) -> Any:
+        with _opened(address) as file:
+            return GeoBox(file.shape, file.transform, file.crs) if file.crs else None
+
+    geobox = access.attempt(read, href)
+    if geobox is None or geobox.crs is None:
+        raise CatalogError(
+            f"{without_query(href)} has no map projection of its own (ground control points or nothing); "
+            "expected a file in a CRS, such as a terrain-corrected product"
+        )
+    return geobox
+
+
+def _opened(address: str) -> Any:
+    """The file, if it is of a format that names no further files."""
+    file = rasterio.open(address, sharing=False)
+    if file.driver not in FORMATS:
+        found = file.driver
+        file.close()
+        raise CatalogError(
+            f"{without_query(address)} is a {found} file; expected one of {', '.join(FORMATS)}"
+        )
+    return file

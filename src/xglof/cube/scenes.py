@@ -1,114 +1,72 @@
-"""Which items a cube is made of, what is refused and why, and which belong to one time step."""
+"""Which items a cube is made of, and what is refused and why."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from xglof.cube.harmonise import Offset, baseline_number, decide_offset
-from xglof.cube.providers import Product, collections_of, recognise
+from xglof.bands import MODALITIES
+from xglof.cube.duplicates import newest
+from xglof.cube.harmonise import decide_offset, stated_offset
+from xglof.cube.items import repair
+from xglof.cube.providers import Product, Provider, candidates, check_whole, collections_of, product_of
 from xglof.cube.sources import Archive, Period, asset_href
-from xglof.errors import CatalogError
+from xglof.cube.steps import Scene, by_time
+from xglof.errors import CatalogError, CubeError
 
+Orbit = Literal["ascending", "descending"] | int
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A STAC item that a cube may use.
-
-    Attributes
-    ----------
-    id, item
-        The pystac item and its id.
-    when
-        Acquisition, UTC.
-    footprint
-        Shapely geometry in degrees.
-    offset
-        Sentinel-2 only.
-    """
-
-    id: str
-    item: Any
-    when: datetime
-    footprint: Any
-    offset: Offset | None = None
-
-    @property
-    def solar_date(self) -> date:
-        """Date by the sun at the middle of the footprint: one pass over the day line is one date."""
-        west, _, east, _ = self.footprint.bounds
-        return (self.when + timedelta(hours=(west + east) / 2 / 15)).date()
-
-    @property
-    def solar_elevation(self) -> float:
-        """Height of the sun, degrees; NaN where the item does not say."""
-        zenith = self._number("s2:mean_solar_zenith")
-        return self._number("view:sun_elevation", 90.0 - zenith)
-
-    @property
-    def solar_azimuth(self) -> float:
-        """Where the sun stands, degrees clockwise from north; NaN where the item does not say."""
-        return self._number("view:sun_azimuth", self._number("s2:mean_solar_azimuth"))
-
-    def text(self, name: str) -> str:
-        """A property as text, ``""`` where the item does not have it."""
-        value = self.item.properties.get(name)
-        return "" if value is None else str(value)
-
-    def _number(self, name: str, default: float = float("nan")) -> float:
-        value = self.item.properties.get(name)
-        return float(value) if isinstance(value, (int, float)) else default
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A time step of one sensor: groups of scenes that are read into one plane each."""
-
-    groups: tuple[tuple[Scene, ...], ...]
-
-    @property
-    def scenes(self) -> tuple[Scene, ...]:
-        """All scenes, earliest first."""
-        return tuple(sorted((s for group in self.groups for s in group), key=_by_time))
-
-    @property
-    def when(self) -> datetime:
-        """Acquisition of the first scene, whole seconds, UTC."""
-        return self.scenes[0].when.replace(microsecond=0)
-
-    def joined(self, value: Callable[[Scene], str]) -> str:
-        """The distinct texts of the scenes, in order of time, joined by commas."""
-        return ",".join(dict.fromkeys(value(scene) for scene in self.scenes))
+_ORBITS = 175  # of Sentinel-1 in a cycle of 12 days
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Selection:
-    """What was found, used and refused while a cube was put together (filled step by step)."""
+    """What was found, used, repaired and refused while a cube was put together (filled step by step)."""
 
     found: int = 0
     rejected: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+
+    @property
+    def repairs(self) -> Counter[str]:
+        """How often each repair was made."""
+        return Counter(text.partition(": ")[2] for text in self.repaired)
 
     def reject(self, scene_id: str, reason: str) -> None:
         """Note a refused item."""
         self.rejected.append(f"{scene_id}: {reason}")
 
+    def note_repairs(self, scene: Scene) -> None:
+        """Note and log what was put right in an item that is used."""
+        for text in scene.repairs:
+            self.repaired.append(f"{scene.id}: {text}")
+            _log.info("item %s: %s", scene.id, text)
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The scenes of one modality and how its archive spells the bands."""
+    """The scenes of one modality, earliest first; each has its own product."""
 
-    product: Product
+    modality: str
     scenes: tuple[Scene, ...]
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Bands that the items have, the optional scene classification included where it is there."""
-        held = self.scenes[0].item.assets
-        return tuple(band for band, asset in self.product.assets.items() if asset in held)
+        """Bands that some of the items have: those of the modality in all, ``SCL`` in all or none, layers."""
+        held = {band for scene in self.scenes for band in scene.bands}
+        ordered = dict.fromkeys(band for scene in self.scenes for band in scene.product.assets)
+        return tuple(band for band in ordered if band in held)
+
+    @property
+    def product(self) -> Product:
+        """That of the first scene: dtype, nodata, units, calibration and ``mosaic`` are those of all."""
+        return self.scenes[0].product
 
 
 def choose(
@@ -118,6 +76,9 @@ def choose(
     area: Any | None,
     selection: Selection,
     max_cloud_cover: float | None = None,
+    orbit: Orbit | None = None,
+    *,
+    offset_needed: bool = True,
 ) -> Chosen:
     """The usable scenes of one modality, earliest first.
 
@@ -126,146 +87,205 @@ def choose(
     archive
         Where to look.
     modality
-        ``S2L2A``, ``S1RTC`` or ``DEM``.
+        Name in :data:`xglof.bands.MODALITIES`.
     period
-        Ignored for a modality without time.
+        Ignored for a modality without time. A mosaic is in it when its period meets it.
     area
         Shapely geometry in degrees; ``None`` takes everything.
     selection
-        Gets the numbers and the reasons.
+        Gets the numbers, the reasons and the repairs.
     max_cloud_cover
         Percent; items that state no cloud cover pass.
+    orbit
+        Radar only: ``"ascending"``, ``"descending"`` or the number of a relative orbit; ``None`` takes all.
+    offset_needed
+        Refuse Sentinel-2 items whose radiometric offset neither flag nor baseline tells; else their scenes
+        have no offset, and something else must tell.
 
     Raises
     ------
     CatalogError
-        No item is left, a band is absent, or the offset of a Sentinel-2 item cannot be told.
+        No item is left, a band is absent, an item contradicts itself, or the offset of a Sentinel-2 item
+        cannot be told.
+    CubeError
+        ``orbit`` is none.
     """
+    check_orbit(orbit)
     collections = collections_of(modality, archive.provider)
-    when = Period() if modality == "DEM" else period
+    when = period if MODALITIES[modality].has_time else Period()
+    asked = _Asked(modality, archive.provider, when, area, max_cloud_cover, orbit)
     items = archive.find(collections, None if area is None else area.bounds, when)
     selection.found += len(items)
     already = len(selection.rejected)
-    scenes = [scene for item in items if (scene := _usable(item, when, area, selection, max_cloud_cover))]
+    scenes = [scene for item in _once(items, selection) if (scene := _usable(item, asked, selection))]
     if not scenes:
-        raise CatalogError(_nothing(archive, modality, collections, when, selection.rejected[already:]))
-    product = recognise(modality, (scene.item.assets for scene in scenes), archive.provider)
+        raise CatalogError(_nothing(archive, asked, collections, len(items), selection.rejected[already:]))
+    check_whole(modality, [(scene.product, scene.item.assets) for scene in scenes])
+    _check_alike(modality, scenes)
     if modality == "S2L2A":
-        scenes = _newest_baselines([_with_offset(scene, product) for scene in scenes], selection)
+        scenes = [_with_offset(scene, needed=offset_needed) for scene in scenes]
+    scenes = newest(scenes, candidates(modality, archive.provider), selection)
     for scene in scenes:  # every path is checked before anything is built
-        hrefs(scene, product, archive.root)
-    return Chosen(product, tuple(sorted(scenes, key=_by_time)))
+        hrefs(scene, archive.root)
+        selection.note_repairs(scene)
+    return Chosen(modality, tuple(sorted(scenes, key=by_time)))
 
 
-def hrefs(scene: Scene, product: Product, root: Path | str | None) -> dict[str, str]:
+def check_orbit(orbit: object) -> None:
+    """Refuse what is no choice of orbits.
+
+    Raises
+    ------
+    CubeError
+        Neither ``None``, a direction nor the number of a relative orbit.
+    """
+    number = isinstance(orbit, int) and not isinstance(orbit, bool) and 1 <= orbit <= _ORBITS
+    if not (orbit is None or number or orbit in ("ascending", "descending")):
+        raise CubeError(
+            f"orbit={orbit!r} is not understood; expected 'ascending', 'descending' or the number of a "
+            f"relative orbit, 1 to {_ORBITS}"
+        )
+
+
+def hrefs(scene: Scene, root: Path | str | None) -> dict[str, str]:
     """Canonical band name -> address of its file, for the bands that the scene has."""
-    held = scene.item.assets
-    return {
-        band: asset_href(scene.item, asset, root) for band, asset in product.assets.items() if asset in held
-    }
+    return {band: asset_href(scene.item, scene.product.assets[band], root) for band in scene.bands}
 
 
-def s2_steps(scenes: Sequence[Scene]) -> list[Step]:
-    """One step a solar day; scenes under different offsets are read apart."""
-    return _steps(scenes, lambda s: (s.solar_date,), lambda s: s.offset.value if s.offset else 0)
+def _once(items: Iterable[Any], selection: Selection) -> list[Any]:
+    """The items without those that a search returned twice."""
+    seen: set[tuple[str | None, str]] = set()
+    once = []
+    for item in items:
+        if (item.collection_id, item.id) in seen:
+            selection.reject(item.id, "found twice")
+        else:
+            seen.add((item.collection_id, item.id))
+            once.append(item)
+    return once
 
 
-def s1_steps(scenes: Sequence[Scene]) -> list[Step]:
-    """One step a solar date and orbit direction: ascending and descending are never fused."""
-    return _steps(scenes, lambda s: (s.solar_date, s.text("sat:orbit_state")), lambda s: 0)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    modality: str
+    provider: Provider | None
+    period: Period
+    area: Any | None
+    max_cloud_cover: float | None
+    orbit: Orbit | None
 
 
-def nearest(step: Step, others: Sequence[Step], max_gap_days: float) -> int | None:
-    """Index of the step nearest in time within a gap, the earlier one of two equally near; or ``None``."""
-    gaps = [(abs(other.when - step.when), other.when, index) for index, other in enumerate(others)]
-    gap, _, index = min(gaps, default=(timedelta.max, step.when, -1))
-    return index if gap <= timedelta(days=max_gap_days) else None
-
-
-def _steps(
-    scenes: Sequence[Scene], plane: Callable[[Scene], Any], group: Callable[[Scene], Any]
-) -> list[Step]:
-    planes: dict[Any, dict[Any, list[Scene]]] = {}
-    for scene in sorted(scenes, key=_by_time):
-        planes.setdefault(plane(scene), {}).setdefault(group(scene), []).append(scene)
-    steps = [Step(tuple(tuple(group) for group in groups.values())) for groups in planes.values()]
-    return sorted(steps, key=lambda step: (step.when, step.scenes[0].id))
-
-
-def _usable(
-    item: Any, period: Period, area: Any | None, selection: Selection, max_cloud_cover: float | None
-) -> Scene | None:
-    scene = Scene(item.id, item, _moment(item), _footprint(item))
-    cover = item.properties.get("eo:cloud_cover")
-    if not period.holds(scene.when):
+def _usable(item: Any, asked: _Asked, selection: Selection) -> Scene | None:
+    """The scene of an item, or ``None`` with the reason noted; what is refused need not be sound."""
+    product = product_of(asked.modality, item.collection_id, item.assets, asked.provider)
+    if product is None:
+        selection.reject(item.id, f"of another collection, {item.collection_id}")
+        return None
+    begin = _moment(item)
+    end = _utc(item.common_metadata.end_datetime or begin) if product.mosaic else begin
+    if not asked.period.meets(begin, end):
         selection.reject(item.id, "outside the time")
-    elif area is not None and not _overlaps(scene.footprint, area):
+        return None
+    footprint = _footprint(item)
+    cover = item.properties.get("eo:cloud_cover")
+    if asked.area is not None and not footprint.intersects(asked.area):
         selection.reject(item.id, "outside the area of interest")
-    elif max_cloud_cover is not None and cover is not None and cover > max_cloud_cover:
-        selection.reject(item.id, f"cloud cover {cover:g} % above {max_cloud_cover:g} %")
-    else:
-        return scene
-    return None
+        return None
+    if asked.max_cloud_cover is not None and cover is not None and cover > asked.max_cloud_cover:
+        selection.reject(item.id, f"cloud cover {cover:g} % above {asked.max_cloud_cover:g} %")
+        return None
+    repaired, texts = repair(item)
+    scene = Scene(item.id, repaired, begin, end, footprint, product, repairs=texts)
+    reason = _radar_refusal(scene, asked.orbit) if product.units is not None else ""
+    if reason:
+        selection.reject(item.id, reason)
+    return None if reason else scene
 
 
-def _overlaps(footprint: Any, area: Any) -> bool:
-    return bool(footprint.intersects(area))
+def _radar_refusal(scene: Scene, orbit: Orbit | None) -> str:
+    stated = scene.item.properties.get("sar:polarizations")
+    if isinstance(stated, Sequence) and not {"VV", "VH"} <= {str(name).upper() for name in stated}:
+        return f"polarisation {' '.join(map(str, stated))} without VV and VH"
+    if orbit is None:
+        return ""
+    own = scene.relative_orbit if isinstance(orbit, int) else scene.orbit_state
+    kind = "relative orbit" if isinstance(orbit, int) else "orbit"
+    if not own:
+        return f"{kind} not stated" + (" by a mosaic" if scene.product.mosaic else "")
+    return "" if own == str(orbit) else f"{kind} {own} and not {orbit}"
 
 
 def _moment(item: Any) -> datetime:
     moment = item.datetime or item.common_metadata.start_datetime
     if moment is None:
         raise CatalogError(f"item {item.id} has neither datetime nor start_datetime; set one")
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)  # type: ignore[no-any-return]
+    return _utc(moment)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _footprint(item: Any) -> Any:
+    import shapely
     from shapely.geometry import shape
 
     if item.geometry is None:
         raise CatalogError(f"item {item.id} has no geometry; set its footprint")
-    return shape(item.geometry)
+    try:
+        footprint = shape(item.geometry)
+    except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
+        raise CatalogError(
+            f"item {item.id} has a geometry that is no GeoJSON ({type(error).__name__}: {error}); set its "
+            "footprint"
+        ) from error
+    return footprint if footprint.is_valid else shapely.make_valid(footprint)
 
 
-def _by_time(scene: Scene) -> tuple[datetime, str]:
-    return scene.when, scene.id
+def _with_offset(scene: Scene, *, needed: bool) -> Scene:
+    product = scene.product
+    decide = decide_offset if needed else stated_offset
+    offset = decide(
+        scene.id,
+        scene.item.properties,
+        product.offset_flag,
+        baseline_name=product.baseline_property,
+    )
+    return replace(scene, offset=offset)
 
 
-def _with_offset(scene: Scene, product: Product) -> Scene:
-    offset = decide_offset(scene.id, scene.item.properties, product.offset_flag)
-    return Scene(scene.id, scene.item, scene.when, scene.footprint, offset)
-
-
-def _newest_baselines(scenes: Iterable[Scene], selection: Selection) -> list[Scene]:
-    """Of the scenes of one tile and moment, those of the highest baseline."""
-    groups: dict[tuple[datetime, str], list[Scene]] = {}
+def _check_alike(modality: str, scenes: Sequence[Scene]) -> None:
+    """Refuse scenes whose files hold different kinds of numbers."""
+    kinds: dict[tuple[object, ...], Scene] = {}
     for scene in scenes:
-        tile = scene.text("s2:mgrs_tile") or scene.text("grid:code").removeprefix("MGRS-")
-        groups.setdefault((scene.when, tile or scene.id), []).append(scene)
-    kept = []
-    for group in groups.values():
-        newest = max(_baseline(scene) for scene in group)
-        for scene in group:
-            if _baseline(scene) < newest:
-                selection.reject(scene.id, "duplicate of a newer baseline")
-            else:
-                kept.append(scene)
-    return kept
-
-
-def _baseline(scene: Scene) -> float:
-    return baseline_number(scene.id, scene.offset.baseline if scene.offset else "")
+        own = scene.product
+        kinds.setdefault((own.dtype, str(own.nodata), own.units, own.calibration, own.mosaic), scene)
+    if len(kinds) > 1:
+        first, second, *_ = kinds.values()
+        raise CatalogError(
+            f"{modality} items are of {first.product.collection} (such as {first.id}) and of "
+            f"{second.product.collection} (such as {second.id}), whose numbers differ in kind; expected one "
+            "of them. Pass a list of the items of one as catalog="
+        )
 
 
 def _nothing(
-    archive: Archive, modality: str, collections: Sequence[str], period: Period, rejected: Sequence[str]
+    archive: Archive, asked: _Asked, collections: Sequence[str], found: int, rejected: Sequence[str]
 ) -> str:
     """What the message says when no item is left: how many were found, and why each was refused."""
-    asked = f" in {period.interval}" if period.interval else ""
+    modality = asked.modality
+    instead = () if found else archive.held_instead(collections)
+    if instead:
+        return (
+            f"{archive.name} has no usable {modality} item: it has the collections {', '.join(instead)}, and "
+            f"none of {', '.join(collections)}; pass a Provider or a .toml profile that says which of them "
+            f"holds it, or leave {modality} out of modalities="
+        )
+    during = f" in {asked.period.interval}" if asked.period.interval else ""
     reasons = Counter(text.rsplit(": ", 1)[1] for text in rejected)
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     return (
-        f"{archive.name} has no usable {modality} item{asked}: {len(rejected)} found in "
+        f"{archive.name} has no usable {modality} item{during}: {found} found in "
         f"{', '.join(collections)}{f' ({why})' if why else ''}. Check the area and the time, or leave "
         f"{modality} out of modalities="
     )

@@ -1,22 +1,23 @@
-"""Archives of STAC items: a STAC API, a static catalogue on disk, or a list of items."""
+"""Archives of STAC items: a STAC API, files on disk, or a list of items."""
 
 from __future__ import annotations
 
+import json
 import re
 from calendar import monthrange
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from xglof.cube.geoparquet import GeoParquetArchive
+from xglof.cube.profiles import read_profile
 from xglof.cube.providers import PROVIDERS, Provider
+from xglof.cube.stac_api import item_of, malformed, open_api, public, unreadable
 from xglof.errors import CatalogError, CubeError
 
-_TIMEOUT_S = 60
-_RETRIES = 3
 _REMOTE_SCHEMES = ("http", "https", "s3", "gs", "az", "abfs")
 
 
@@ -31,6 +32,10 @@ class Period:
         """Whether a moment lies in the period."""
         return (self.start is None or when >= self.start) and (self.end is None or when <= self.end)
 
+    def meets(self, start: datetime, end: datetime) -> bool:
+        """Whether any of a span lies in the period, ends included."""
+        return (self.start is None or end >= self.start) and (self.end is None or start <= self.end)
+
     def widened(self, days: float) -> Period:
         """The period with ``days`` more on both sides."""
         margin = timedelta(days=days)
@@ -42,7 +47,8 @@ class Period:
         if self.start is None and self.end is None:
             return None
         ends = (("..", self.start), ("..", self.end))
-        return "/".join(o if t is None else t.strftime("%Y-%m-%dT%H:%M:%SZ") for o, t in ends)
+        # fractions too: an item of the last half second of a day belongs to the day
+        return "/".join(o if t is None else t.isoformat().replace("+00:00", "Z") for o, t in ends)
 
 
 def parse_period(time: str | None) -> Period:
@@ -116,10 +122,13 @@ class Archive(Protocol):
     def find(self, collections: Sequence[str], bounds: Sequence[float] | None, period: Period) -> list[Any]:
         """Items of some collections; it may return more than the bounds and the period ask for."""
 
+    def held_instead(self, collections: Sequence[str]) -> tuple[str, ...]:
+        """Ids of collections that it has, where it has none of those asked for; else, or unsaid, none."""
+
 
 @dataclass(frozen=True, slots=True)
 class ItemArchive:
-    """Items in memory: from a list or a static catalogue."""
+    """Items in memory: from a list, a static catalogue or an ItemCollection."""
 
     name: str
     items: tuple[Any, ...]
@@ -131,27 +140,10 @@ class ItemArchive:
         """Items of some collections; neither bounds nor period narrow it."""
         return [item for item in self.items if item.collection_id in collections]
 
-
-@dataclass(frozen=True, slots=True)
-class ApiArchive:
-    """A STAC API."""
-
-    name: str
-    client: Any
-    root: str
-    provider: Provider | None = None
-    searchable: bool = True
-
-    def find(self, collections: Sequence[str], bounds: Sequence[float] | None, period: Period) -> list[Any]:
-        """Items that a search of the API returns, page by page."""
-        with _connection_errors(self.name):
-            search = self.client.search(
-                collections=list(collections),
-                bbox=bounds and list(bounds),
-                datetime=period.interval,
-                limit=250,
-            )
-            return list(search.items())
+    def held_instead(self, collections: Sequence[str]) -> tuple[str, ...]:
+        """Ids of its collections, where none of those asked for is among them."""
+        held = sorted({str(item.collection_id) for item in self.items})
+        return () if set(held) & set(collections) else tuple(held)
 
 
 def open_archive(catalog: object) -> Archive:
@@ -160,16 +152,20 @@ def open_archive(catalog: object) -> Archive:
     Raises
     ------
     CatalogError
-        An unknown name, a path without a catalogue, broken JSON, or an API that does not answer.
+        An unknown name, a path without a catalogue, broken JSON, a wrong profile, or an API that does not
+        answer or refuses.
     """
     if isinstance(catalog, str) and catalog in PROVIDERS:
-        provider = PROVIDERS[catalog]
-        return _open_api(provider.name, provider.url, provider)
-    if isinstance(catalog, str) and urlsplit(catalog).scheme in ("http", "https"):
+        return _open_provider(PROVIDERS[catalog])
+    if isinstance(catalog, Provider):
+        return _open_provider(catalog)
+    if isinstance(catalog, str) and _is_url(catalog):
         known = {provider.url.rstrip("/"): provider for provider in PROVIDERS.values()}
-        return _open_api(catalog, catalog, known.get(catalog.rstrip("/")))
+        return open_api(public(catalog), catalog, known.get(catalog.rstrip("/")))
     if isinstance(catalog, (str, Path)):
-        return _open_static(catalog)
+        if Path(catalog).suffix.lower() == ".toml":
+            return _open_provider(read_profile(catalog))
+        return _open_path(catalog, None)
     if isinstance(catalog, Iterable):
         return _from_items(catalog)
     raise CatalogError(f"catalog= is a {type(catalog).__name__}; {_EXPECTED}")
@@ -177,8 +173,19 @@ def open_archive(catalog: object) -> Archive:
 
 _EXPECTED = (
     f"expected one of {', '.join(map(repr, PROVIDERS))}, the URL of a STAC API, the path of a catalog.json "
-    "or its folder, or a list of pystac items"
+    "or its folder, of an ItemCollection, a stac-geoparquet file or a .toml profile, a Provider, or a list "
+    "of pystac items"
 )
+
+
+def _is_url(text: str) -> bool:
+    return urlsplit(text).scheme in ("http", "https")
+
+
+def _open_provider(provider: Provider) -> Archive:
+    if _is_url(provider.url):
+        return open_api(provider.name, provider.url, provider)
+    return _open_path(provider.url, provider)
 
 
 def _from_items(catalog: Iterable[object]) -> ItemArchive:
@@ -190,56 +197,77 @@ def _from_items(catalog: Iterable[object]) -> ItemArchive:
             raise CatalogError(f"catalog= holds a {type(item).__name__}; expected pystac items only")
     if not items:
         raise CatalogError("catalog= is an empty list; expected at least one pystac item")
-    return ItemArchive(f"{len(items)} items", items)
+    return ItemArchive(f"{len(items)} items", items, provider=_provider_of(items))
 
 
-def _open_static(catalog: str | Path) -> ItemArchive:
-    import pystac
+def _provider_of(items: Sequence[Any]) -> Provider | None:
+    """The known archive whose API all items link to: a search's result is read as the archive's own."""
+    for provider in PROVIDERS.values():
+        home = provider.url.rstrip("/") + "/"
+        if all(any(str(link.target).startswith(home) for link in _plain_links(item)) for item in items):
+            return provider
+    return None
 
+
+def _plain_links(item: Any) -> list[Any]:
+    return [link for link in item.links if isinstance(link.target, str)]
+
+
+def _open_path(catalog: str | Path, provider: Provider | None) -> Archive:
     path = Path(catalog).expanduser()
     path = path / "catalog.json" if path.is_dir() else path
     if not path.is_file():
         raise CatalogError(f"catalog={str(catalog)!r} is neither a known archive nor a file; {_EXPECTED}")
-    try:
-        opened = pystac.Catalog.from_file(str(path.resolve()))
-        items = tuple(opened.get_items(recursive=True))
-    except _malformed(OSError, TypeError, AttributeError) as error:
-        raise CatalogError(
-            f"{path} cannot be read as a STAC catalogue ({type(error).__name__}: {error}); "
-            "check that it and the files it links to are whole"
-        ) from error
-    return ItemArchive(opened.id, items, root=path.resolve().parent)
+    path = path.resolve()
+    if path.suffix.lower() in (".parquet", ".geoparquet"):
+        return GeoParquetArchive(provider.name if provider else path.stem, path, provider).check()
+    with unreadable(path, "a STAC catalogue"):
+        document = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(document, dict) and document.get("type") in ("FeatureCollection", "Feature"):
+        items, name = _items_of_features(path, document), path.stem
+        provider = provider or _provider_of(items)
+    else:
+        items, name = _items_of_catalog(path)
+    return ItemArchive(provider.name if provider else name, items, path.parent, provider)
 
 
-def _open_api(name: str, url: str, provider: Provider | None) -> ApiArchive:
-    from pystac_client import Client
-    from pystac_client.stac_api_io import StacApiIO
-
-    with _connection_errors(name):
-        client = Client.open(url, stac_io=StacApiIO(timeout=_TIMEOUT_S, max_retries=_RETRIES))
-    return ApiArchive(name, client, url, provider)
-
-
-def _malformed(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """What pystac raises when a document is not what it should be, and more."""
+def _items_of_catalog(path: Path) -> tuple[tuple[Any, ...], str]:
     import pystac
+    from pystac.stac_io import DefaultStacIO
 
-    return (pystac.STACError, pystac.STACTypeError, ValueError, KeyError, *more)
+    reading = [str(path)]  # the file that was read last, for the message
+
+    class NamingIO(DefaultStacIO):  # type: ignore[misc, unused-ignore]
+        def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
+            reading[0] = str(source)
+            return str(super().read_text(source, *args, **kwargs))
+
+    with unreadable(path, "a STAC catalogue", reading):
+        opened = pystac.Catalog.from_file(str(path), stac_io=NamingIO())
+        items = []
+        for item in opened.get_items(recursive=True):
+            if not isinstance(item.id, str):
+                raise ValueError("it has no id")
+            items.append(item)
+        return tuple(items), str(opened.id)
 
 
-@contextmanager
-def _connection_errors(name: str) -> Iterator[None]:
-    """Turn what the HTTP stack raises into a CatalogError that names the archive."""
-    import requests
-    from pystac_client.exceptions import APIError
-
-    try:
-        yield
-    except _malformed(APIError, requests.RequestException, OSError, NotImplementedError) as error:
-        raise CatalogError(
-            f"{name} did not answer as a STAC API ({type(error).__name__}: {error}); check the network, "
-            "the proxy settings and the address, or open a catalogue on disk"
-        ) from error
+def _items_of_features(path: Path, document: dict[str, Any]) -> tuple[Any, ...]:
+    features = document.get("features") if document["type"] == "FeatureCollection" else [document]
+    with unreadable(path, "a STAC ItemCollection"):
+        if not isinstance(features, list) or not features:
+            raise ValueError("it holds no items")
+        items = []
+        for number, feature in enumerate(features, 1):
+            try:
+                items.append(item_of(feature))
+            except malformed(TypeError, AttributeError) as error:
+                text = f"item {number} of {len(features)}: {type(error).__name__}: {error}"
+                raise ValueError(text) from None
+    for item in items:
+        if item.get_self_href() is None:  # relative addresses start from the file
+            item.set_self_href(str(path))
+    return tuple(items)
 
 
 def asset_href(item: Any, asset_name: str, root: Path | str | None) -> str:

@@ -18,6 +18,7 @@ from xglof.engine.inputs import (
     check_mask,
     check_resolution,
     find_inputs,
+    for_radar,
     geobox_of,
     other_fills,
     reversed_dims,
@@ -150,6 +151,7 @@ def segment(
         where = check_mask(where, cube, dims)
     turned = reversed_dims(cube, dims)
     cube = cube.isel(turned)
+    spec = for_radar(spec, cube)
     check_resolution(cube, spec)
     inputs = find_inputs(cube, spec, dims)
     if where is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,16 @@ import xarray as xr
 
 from xglof.bands import MODALITIES, SAR_BANDS
 from xglof.cube.flags import check_flags
+from xglof.cube.harmonise import radar_modality
 from xglof.errors import CubeError
-from xglof.models.spec import ModelSpec
+from xglof.models.registry import TERRAMIND_INPUTS
+from xglof.models.spec import ModelInput, ModelSpec
 
 #: How far, up or down, a cube's pixel may be from the size that a model was made for.
 _RESOLUTION_FACTOR = 1.25
 _METRES_A_DEGREE = 111_320.0
+_RADARS = ("S1RTC", "S1GRD")
+_SEGMENTER = "xglof.models.terramind:segmenter"
 
 
 def geobox_of(data: xr.Dataset | xr.DataArray) -> Any:
@@ -76,7 +81,7 @@ def find_inputs(cube: xr.Dataset, spec: ModelSpec, dims: tuple[str, str]) -> dic
     ------
     CubeError
         A band of a modality is missing, the cube has no sensor that the model takes, backscatter is not in
-        decibels, flags are no bits, or a variable has other dims.
+        decibels or of another product than the model takes, flags are no bits, or a variable has other dims.
     """
     found: dict[str, xr.DataArray] = {}
     sensors = 0
@@ -90,6 +95,7 @@ def find_inputs(cube: xr.Dataset, spec: ModelSpec, dims: tuple[str, str]) -> dic
                 f"{', '.join(map(str, cube.data_vars))}; load the modality with open_cube(..., "
                 f"modalities=({source.modality!r}, ...))"
             )
+        _check_radar(cube, spec, source)
         _check_decibels(cube, source.bands)
         found |= {name: cube[name] for name in source.bands}
         sensors += source.has_time
@@ -105,6 +111,65 @@ def find_inputs(cube: xr.Dataset, spec: ModelSpec, dims: tuple[str, str]) -> dic
         found["flags"] = check_flags(cube["flags"])
     _check_dims(found, dims)
     return found
+
+
+def radar_of(cube: xr.Dataset) -> str | None:
+    """The Sentinel-1 modality that a cube says it holds, ``None`` where it says nothing.
+
+    A cube from :func:`xglof.open_cube` says it in the attribute ``product`` of ``vv`` and ``vh``. Without
+    it the backscatter is taken for what a model takes: an assumption of the user who made the cube.
+
+    Raises
+    ------
+    CubeError
+        The attribute cannot be read, or ``vv`` and ``vh`` disagree.
+    """
+    stated = {name: cube[name].attrs["product"] for name in SAR_BANDS if "product" in _attrs(cube, name)}
+    if not stated:
+        return None
+    modalities = {radar_modality(str(product)) for product in stated.values()}
+    if len(modalities) > 1:
+        raise CubeError(
+            f"vv is {stated['vv']!r} and vh is {stated['vh']!r}; take both from one Sentinel-1 product"
+        )
+    return modalities.pop()
+
+
+def _attrs(cube: xr.Dataset, name: str) -> dict[str, Any]:
+    return cube[name].attrs if name in cube else {}
+
+
+def for_radar(spec: ModelSpec, cube: xr.Dataset) -> ModelSpec:
+    """The spec with the Sentinel-1 input that the cube holds.
+
+    It differs from ``spec`` where the cube holds the other of gamma0 (``S1RTC``) and sigma0 (``S1GRD``), the
+    network is a TerraMind segmenter that has an embedding for it (``kwargs["modalities"]``), and ``spec``
+    standardises its radar with TerraMind's pretraining statistics: those of the modality held take their
+    place. Statistics of one's own cannot be carried over, so such a spec stays as it is, and
+    :func:`find_inputs` refuses it.
+    """
+    held = radar_of(cube)
+    radar = next((source for source in spec.inputs if source.modality in _RADARS), None)
+    if held is None or radar is None or radar.modality == held:
+        return spec
+    embedded = dict(spec.kwargs).get("modalities", ())
+    ours = TERRAMIND_INPUTS[radar.modality]
+    if spec.factory != _SEGMENTER or held not in embedded or (radar.mean, radar.std) != (ours.mean, ours.std):
+        return spec
+    changed = replace(TERRAMIND_INPUTS[held], optional=radar.optional)
+    return replace(spec, inputs=tuple(changed if source is radar else source for source in spec.inputs))
+
+
+def _check_radar(cube: xr.Dataset, spec: ModelSpec, source: ModelInput) -> None:
+    """Refuse sigma0 where a model takes gamma0, and the reverse: the network would see another sensor."""
+    held = radar_of(cube) if source.modality in _RADARS else None
+    if held is not None and held != source.modality:
+        product = next(_attrs(cube, name)["product"] for name in SAR_BANDS if "product" in _attrs(cube, name))
+        raise CubeError(
+            f"model {spec.name!r} takes {source.modality}, and the cube holds {product} ({held}); load "
+            f"{source.modality} with xglof.open_cube, pass a spec whose network and statistics are {held}, "
+            "or leave the radar out with cube.drop_vars(['vv', 'vh'])"
+        )
 
 
 def _check_dims(found: dict[str, xr.DataArray], dims: tuple[str, str]) -> None:

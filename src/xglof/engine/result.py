@@ -71,7 +71,7 @@ def name_layers(
     variables["lake"] = (out_dims, lake, _map_attrs("lake map", ("land", "lake")))
     flags = _plane(stacked, _whole, "uint16", timed, planes["flags"].start, kind="uint16")
     variables["flags"] = (out_dims, flags, flag_attrs())
-    coords = {name: coord for name, coord in cube.coords.items() if set(coord.dims) <= set(out_dims)}
+    coords = {name: coord for name, coord in cube.coords.items() if set(coord.dims) <= {*out_dims, "bnds"}}
     if "logit" in wanted:
         coords["class"] = xr.DataArray(list(job.spec.classes), dims="class")
     seg = xr.Dataset(variables, coords=coords, attrs=_attrs(cube, job, threshold))
@@ -146,5 +146,6 @@ def _attrs(cube: xr.Dataset, job: Job, threshold: float) -> dict[str, Any]:
         "threshold": threshold,
         "numerics": job.numerics,
     }
-    kept = {name: cube.attrs[name] for name in ("catalog", "dem_epoch") if name in cube.attrs}
+    provenance = ("catalog", "dem_epoch", "composite", "composite_window")
+    kept = {name: cube.attrs[name] for name in provenance if name in cube.attrs}
     return {**attrs, **kept}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from xglof.errors import ModelError
 from xglof.models.spec import ModelInput, ModelSpec
 from xglof.models.weights import Weights
@@ -16,16 +18,20 @@ _S2_STD = (
     1434.261, 1334.311,
 )  # fmt: skip
 
-_TERRAMIND_INPUTS = (
-    ModelInput("S2L2A", mean=_S2_MEAN, std=_S2_STD, optional=True),
-    ModelInput("S1RTC", mean=(-10.93, -17.329), std=(4.391, 4.459), optional=True),
-    ModelInput("DEM", mean=(670.665,), std=(951.272,), optional=True),
+#: TerraMind's inputs with its pretraining statistics, by modality.
+TERRAMIND_INPUTS = MappingProxyType(
+    {
+        "S2L2A": ModelInput("S2L2A", mean=_S2_MEAN, std=_S2_STD, optional=True),
+        "S1RTC": ModelInput("S1RTC", mean=(-10.93, -17.329), std=(4.391, 4.459), optional=True),
+        "S1GRD": ModelInput("S1GRD", mean=(-12.599, -20.293), std=(5.195, 5.890), optional=True),
+        "DEM": ModelInput("DEM", mean=(670.665,), std=(951.272,), optional=True),
+    }
 )
 
 TINY_DEMO = ModelSpec(
     name="terramind-tiny-demo",
     factory="xglof.models.terramind:tiny_demo",
-    inputs=_TERRAMIND_INPUTS,
+    inputs=tuple(TERRAMIND_INPUTS[name] for name in ("S2L2A", "S1RTC", "DEM")),
     resolution=10,
     weights=Weights(
         "package:terramind-tiny-demo.safetensors",

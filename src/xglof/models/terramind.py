@@ -58,7 +58,9 @@ def segmenter(
         ``"tiny"``, ``"small"``, ``"base"`` or ``"large"``.
     modalities
         Of ``S2L2A``, ``S1RTC``, ``S1GRD`` and ``DEM``, each with all its bands. The network takes them in
-        this order whatever the order of its input, and any of them may be absent from an input.
+        this order whatever the order of its input, and any of them may be absent from an input. A network
+        built with both ``S1RTC`` and ``S1GRD`` is given the one that the cube holds
+        (:func:`xglof.engine.inputs.for_radar`).
     indices
         The four blocks whose outputs UperNet sees, counted from 0; by default the ends of four equal parts
         (``2, 5, 8, 11`` of 12).

@@ -1,0 +1,151 @@
+"""From the digital numbers of Sentinel-1 GRD to sigma nought, by the tables of the product's annotation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xglof.errors import CatalogError
+
+#: What a pixel darker than the noise becomes, -50 dB: far below any noise floor of Sentinel-1 (-22 dB).
+SIGMA0_FLOOR = 1e-5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SigmaNoughtTable:
+    """The calibration of one Sentinel-1 image, from its annotation.
+
+    Attributes
+    ----------
+    polarisation
+        Such as ``"VV"``.
+    lines, pixels
+        Rows and columns of the image at which the table is given, increasing, float64.
+    values
+        ``(line, pixel)`` float64, the table called ``sigmaNought``; the absolute calibration constant is in
+        it already.
+    """
+
+    polarisation: str
+    lines: NDArray[np.float64]
+    pixels: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    def at(self, lines: NDArray[Any], pixels: NDArray[Any]) -> NDArray[np.float64]:
+        """The table between its entries, bilinearly, held at its edges; ``(line, pixel)`` float64.
+
+        Parameters
+        ----------
+        lines, pixels
+            Rows and columns of the image, one dimension each.
+        """
+        across = np.stack([np.interp(pixels, self.pixels, row) for row in self.values])
+        place = np.interp(lines, self.lines, np.arange(len(self.lines)))
+        above = np.minimum(place.astype(int), len(self.lines) - 1)
+        below = np.minimum(above + 1, len(self.lines) - 1)
+        share = (place - above)[:, None]
+        table: NDArray[np.float64] = across[above] * (1 - share) + across[below] * share
+        return table
+
+
+def read_calibration(path: str | Path) -> SigmaNoughtTable:
+    """The table of an annotation file ``annotation/calibration/calibration-*.xml``.
+
+    Source: Sentinel-1 Product Specification, S1-RS-MDA-52-7441, calibration data set record.
+
+    Raises
+    ------
+    CatalogError
+        The file is no such annotation, or declares a document type (entities are never expanded).
+    """
+    root = _parse_xml(Path(path))
+    try:
+        vectors = [
+            [_numbers(vector, name) for name in ("line", "pixel", "sigmaNought")]
+            for vector in root.iterfind("calibrationVectorList/calibrationVector")
+        ]
+        if not vectors:
+            raise ValueError("it lists no calibrationVector")
+        lines = np.array([line.item() for line, _, _ in vectors])
+        # each record has columns of its own: on all of them together, interpolation loses nothing
+        pixels = np.unique(np.concatenate([columns for _, columns, _ in vectors]))
+        values = np.stack([_along(pixels, columns, table) for _, columns, table in vectors])
+        if np.any(np.diff(lines) <= 0) or not np.all(np.isfinite(values) & (values > 0)):
+            raise ValueError("its lines do not increase, or a sigmaNought is not above 0")
+    except ValueError as error:
+        raise CatalogError(
+            f"{path} is no calibration annotation of Sentinel-1: {error}; pass the product's "
+            "annotation/calibration/calibration-*.xml"
+        ) from error
+    return SigmaNoughtTable(root.findtext("adsHeader/polarisation") or "", lines, pixels, values)
+
+
+def _numbers(vector: Element, name: str) -> NDArray[np.float64]:
+    return np.array((vector.findtext(name) or "").split(), dtype=np.float64)
+
+
+def _along(pixels: NDArray[Any], columns: NDArray[Any], table: NDArray[Any]) -> NDArray[np.float64]:
+    if columns.shape != table.shape or not columns.size or np.any(np.diff(columns) <= 0):
+        raise ValueError("a record's pixel and sigmaNought do not go together")
+    return np.asarray(np.interp(pixels, columns, table))
+
+
+def _parse_xml(path: Path) -> Element:
+    """The root of a file without a document type: no entity is declared, so none can grow or be fetched."""
+    builder = TreeBuilder()
+    parser = expat.ParserCreate()
+
+    def refuse(*_: object) -> None:
+        raise CatalogError(f"{path} declares a document type, which no annotation of Sentinel-1 does")
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(path.read_bytes(), True)
+    except (OSError, expat.ExpatError) as error:
+        raise CatalogError(f"{path} can't be read as XML: {error}") from error
+    root: Element = builder.close()
+    return root
+
+
+def calibrate_grd(
+    numbers: NDArray[Any], sigma0_lut: NDArray[Any], noise: NDArray[Any] | float | None = None
+) -> NDArray[np.float32]:
+    """Sigma nought of Sentinel-1 GRD, ``(DN^2 - noise) / LUT^2``.
+
+    Source: ESA-EOPG-CSCOP-TN-0002, Radiometric Calibration of S-1 Level-1 Products Generated by the S-1 IPF.
+
+    Parameters
+    ----------
+    numbers
+        Any shape, digital numbers (amplitude) of the image in its own geometry, nodata 0.
+    sigma0_lut
+        Of :meth:`SigmaNoughtTable.at`, the same shape.
+    noise
+        Noise power in squared digital numbers, as the noise annotation has it (range times azimuth), the
+        same shape; none is taken off by default.
+
+    Returns
+    -------
+    numpy.ndarray
+        Same shape, float32 linear power, nodata NaN. A valid pixel that the noise takes to 0 or below
+        becomes 1e-5 (-50 dB): calm water stays observed.
+
+    Examples
+    --------
+    >>> calibrate_grd(np.array([0, 100, 200]), np.full(3, 400.0)).tolist()
+    [nan, 0.0625, 0.25]
+    """
+    exact = np.asarray(numbers, dtype=np.float64)
+    table = np.asarray(sigma0_lut, dtype=np.float64)
+    power = (exact**2 - (0.0 if noise is None else np.asarray(noise, dtype=np.float64))) / table**2
+    power = np.where(exact > 0, np.maximum(power, SIGMA0_FLOOR), np.nan)
+    return np.asarray(power, dtype=np.float32)

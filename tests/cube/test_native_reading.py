@@ -1,0 +1,280 @@
+"""Reading at the files' own pixels: each block once, seams closed, both backends alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pystac
+import pytest
+import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from cog_server import serve_cogs
+from xglof.bands import MODALITIES
+from xglof.cube import open_cube
+from xglof.cube.files import make_item, write_cog
+from xglof.cube.flags import Flag
+from xglof.cube.providers import PLANETARY_COMPUTER
+from xglof.errors import CatalogError
+
+TILE_PX = 5400  # at 10 m; a multiple of 6, so that 20 m and 60 m fit
+NATIVE = {band.name: int(band.native_m // 10) for band in MODALITIES["S2L2A"].bands} | {"SCL": 2}
+WRITTEN = ("B02", "B05", "B01", "SCL")  # one band of each pixel size, and the classes
+
+
+def _pattern(shape: tuple[int, int], step: int, left: int, top: int) -> np.ndarray:
+    """Digital numbers that depend on the place on the ground alone, in steps that compress well."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return (1200 + ((rows + top // step) // 16 * 7 + (columns + left // step) // 16 * 3) % 4000).astype(
+        np.uint16
+    )
+
+
+def _tile(folder: Path, name: str, left_px: int, top_px: int, when: datetime) -> pystac.Item:
+    """A scene as Planetary Computer has it, of which only some bands are files."""
+    files = []
+    for band in (*MODALITIES["S2L2A"].names, "SCL"):
+        step = NATIVE[band]
+        shape = (TILE_PX // step, TILE_PX // step)
+        origin = Affine(10 * step, 0, 600000 + 10 * left_px, 0, -10 * step, 3100020 - 10 * top_px)
+        grid = GeoBox(shape, origin, "EPSG:32645")
+        values = _pattern(shape, step, left_px, top_px) if band in WRITTEN else np.ones((1, 1), np.uint16)
+        if band == "SCL":
+            values = np.full(shape, 4, np.uint8)
+        written = write_cog(folder / name, band, values, grid, 0)
+        files.append(written if band in WRITTEN else type(written)(band, written.path, grid, "uint16", 0))
+    item = make_item(name, when, files, {"s2:processing_baseline": "05.09", "s2:mgrs_tile": name})
+    item.collection_id = "sentinel-2-l2a"
+    return item
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[pystac.Item]]:
+    """Two tiles of one pass that overlap by 480 px, as those of the military grid do."""
+    folder = tmp_path_factory.mktemp("tiles")
+    when = datetime(2023, 7, 1, 5, tzinfo=UTC)
+    return folder, [_tile(folder, "45RVL", 0, 0, when), _tile(folder, "45RWL", TILE_PX - 480, 0, when)]
+
+
+def _at(items: list[pystac.Item], root: Path, address: str) -> list[pystac.Item]:
+    moved = [item.clone() for item in items]
+    for item in moved:
+        for asset in item.assets.values():
+            asset.href = asset.href.replace(str(root), address)
+    return moved
+
+
+#: Odd on purpose: starts inside a pixel of 20 m and of 60 m, and reaches over both tiles.
+AREA = GeoBox((4100, 6301), Affine(10, 0, 600000 + 10 * 901, 0, -10, 3100020 - 10 * 733), "EPSG:32645")
+
+
+def test_each_block_of_a_file_is_read_once(tiles: tuple[Path, list[pystac.Item]]) -> None:
+    """Bands of 10, 20 and 60 m, two tiles, nine blocks of the cube."""
+    root, items = tiles
+    with serve_cogs(root) as server:
+        cube = open_cube(catalog=_at(items, root, server.url), geobox=AREA, modalities=["S2L2A"])
+        assert server.requests == []  # the items state the grids: nothing is opened to build the graph
+        values = cube[["B02", "B05", "B01", "SCL"]].compute()
+        touches: list[float] = []
+        for item in items:
+            for band in WRITTEN:
+                # parts of the smallest overviews lie beside the header that is read with them
+                found = server.block_touches(f"{item.id}/{band}.tif").items()
+                touches += [times for (level, _, _), times in found if level == 0]
+    assert max(touches) <= 1.3
+    assert sum(t > 0 for t in touches) > 100
+    rows, columns = np.mgrid[733 : 733 + 4100, 901 : 901 + 6301]
+    truth = 200 + (rows // 16 * 7 + columns // 16 * 3) % 4000
+    np.testing.assert_array_equal(values.B02[0], truth)
+    assert (values.SCL == 4).all()
+
+
+def test_bands_of_20_m_are_interpolated_across_blocks_and_tiles(
+    tiles: tuple[Path, list[pystac.Item]],
+) -> None:
+    _, items = tiles
+    cube = open_cube(catalog=items, geobox=AREA, modalities=["S2L2A"])
+    whole = cube.B05[0].compute().values.astype(float)
+    # the oracle: the numbers of both tiles on one 20 m grid, bilinear by hand
+    rows, columns = np.mgrid[:TILE_PX, :TILE_PX]
+    native = 200 + ((rows // 16) * 7 + (columns // 16) * 3) % 4000
+    y, x = (np.arange(733, 733 + 4100) + 0.5) / 2 - 0.5, (np.arange(901, 901 + 6301) + 0.5) / 2 - 0.5
+    y0, x0 = np.floor(y).astype(int), np.floor(x).astype(int)
+    wy, wx = (y - y0)[:, None], (x - x0)[None]
+    upper = native[np.ix_(y0, x0)] * (1 - wx) + native[np.ix_(y0, x0 + 1)] * wx
+    lower = native[np.ix_(y0 + 1, x0)] * (1 - wx) + native[np.ix_(y0 + 1, x0 + 1)] * wx
+    np.testing.assert_array_equal(whole, np.rint(upper * (1 - wy) + lower * wy))
+
+
+def test_stackstac_gives_the_same_bits(tiles: tuple[Path, list[pystac.Item]]) -> None:
+    _, items = tiles
+    arguments: dict[str, Any] = {"catalog": items, "geobox": AREA, "modalities": ["S2L2A"]}
+    ours = open_cube(**arguments)[["B02", "B05", "B01", "SCL"]].compute()
+    theirs = open_cube(**arguments, backend="stackstac")[["B02", "B05", "B01", "SCL"]].compute()
+    xr.testing.assert_identical(ours, theirs)
+    assert ours.B02.dtype == theirs.B02.dtype == np.uint16
+
+
+def _heights(grid: GeoBox) -> np.ndarray:
+    """A slope of 30 degrees: a height that is linear in longitude and latitude."""
+    x, y = grid.coordinates[grid.dimensions[1]].values, grid.coordinates[grid.dimensions[0]].values
+    return (4000 + 60000 * (x[None] - 87) + 40000 * (y[:, None] - 28)).astype(np.float32)
+
+
+def _dem_tile(folder: Path, south: int, west: int, values: np.ndarray | None = None) -> pystac.Item:
+    """A part of a tile's pixels is enough: what is left out of the file is not known to the item."""
+    step = 1 / 3600
+    grid = GeoBox((3600, 3600), Affine(step, 0, west - step / 2, 0, -step, south + 1 + step / 2), "EPSG:4326")
+    file = write_cog(
+        folder / f"N{south}E{west}", "data", _heights(grid) if values is None else values, grid, None
+    )
+    item = make_item(f"N{south}E{west}", datetime(2021, 4, 22, tzinfo=UTC), [file], {})
+    item.collection_id = "cop-dem-glo-30"
+    return item
+
+
+@pytest.fixture(scope="module")
+def dem_tiles(tmp_path_factory: pytest.TempPathFactory) -> list[pystac.Item]:
+    """Two tiles west and east of 87 E, the western one without its last column."""
+    folder = tmp_path_factory.mktemp("dem")
+    step = 1 / 3600
+    western = GeoBox((3600, 3600), Affine(step, 0, 86 - step / 2, 0, -step, 28 + step / 2), "EPSG:4326")
+    cut = _heights(western)
+    cut[:, -1] = np.nan
+    return [_dem_tile(folder, 27, 86, cut), _dem_tile(folder, 27, 87)]
+
+
+def test_elevation_is_smooth_over_the_seam_of_two_tiles(dem_tiles: list[pystac.Item]) -> None:
+    """Warped tile by tile the heights are 7.8 m wrong beside the seam, and its gap stays empty."""
+    grid = GeoBox.from_bbox((86.99, 27.5, 87.01, 27.52), "EPSG:4326", resolution=0.0001)
+    dem = open_cube(catalog=dem_tiles, geobox=grid, modalities=["DEM"]).dem.compute()
+    assert np.isfinite(dem).all()
+    np.testing.assert_allclose(dem, _heights(grid), atol=0.6)  # 2 % of a pixel: GDAL's tolerance is 12 %
+
+
+def test_where_a_worldwide_archive_has_no_tile_there_is_sea(dem_tiles: list[pystac.Item]) -> None:
+    grid = GeoBox.from_bbox((87.4, 26.98, 87.42, 27.02), "EPSG:4326", resolution=0.0002)
+    cube = open_cube(catalog=dem_tiles, geobox=grid, modalities=["DEM"]).compute()
+    latitude = grid.coordinates["latitude"].values
+    assert (cube.dem[latitude < 27 - 1 / 3600] == 0).all()  # between lies the shore, which is interpolated
+    assert (cube.dem[latitude > 27 + 1 / 3600] < -100).all()
+    assert (cube.flags == 0).all()
+
+
+def test_withheld_tiles_are_no_sea(tmp_path: Path) -> None:
+    item = _dem_tile(tmp_path, 39, 45, np.full((3600, 3600), 900, np.float32))
+    grid = GeoBox.from_bbox((45.98, 39.5, 46.02, 39.52), "EPSG:4326", resolution=0.0005)
+    cube = open_cube(catalog=[item], geobox=grid, modalities=["DEM"]).compute()
+    east = grid.coordinates["longitude"].values > 46
+    assert np.isnan(cube.dem[:, east]).all()
+    assert (cube.flags[:, east] == Flag.dem_nodata).all()
+    assert (cube.dem[:, ~east] == 900).all()
+
+
+def _radar(folder: Path, name: str, grid: GeoBox, values: np.ndarray, **properties: Any) -> pystac.Item:
+    files = [write_cog(folder / name, band, values, grid, -32768.0) for band in ("vv", "vh")]
+    item = make_item(name, datetime(2023, 7, 1, 12, tzinfo=UTC), files, properties)
+    item.collection_id = "sentinel-1-rtc"
+    return item
+
+
+def test_a_south_up_file_is_read_the_right_way_round(tmp_path: Path) -> None:
+    """Planetary Computer's RTC of late 2024 carries a positive pixel size along y."""
+    power = np.linspace(0.01, 0.5, 200, dtype=np.float32)[:, None] * np.ones((1, 200), np.float32)
+    north_up = GeoBox((200, 200), Affine(10, 0, 600000, 0, -10, 3100000), "EPSG:32645")
+    south_up = GeoBox((200, 200), Affine(10, 0, 600000, 0, 10, 3098000), "EPSG:32645")
+    area = north_up[20:180, 30:170]
+    arguments: dict[str, Any] = {"geobox": area, "modalities": ["S1RTC"]}
+    expected = open_cube(catalog=[_radar(tmp_path, "n", north_up, power)], **arguments).vv.compute()
+    turned = open_cube(catalog=[_radar(tmp_path, "s", south_up, power[::-1])], **arguments).vv.compute()
+    np.testing.assert_allclose(turned, expected, atol=1e-3)
+    assert np.isfinite(expected).all()
+
+
+def test_scenes_of_two_zones_make_one_cube(tmp_path: Path) -> None:
+    """Those on the cube's own lines come first; the other zone's fill the rest."""
+    own = GeoBox((200, 150), Affine(10, 0, 600000, 0, -10, 3100000), "EPSG:32645")
+    far = GeoBox.from_bbox(
+        own.pad(100).footprint("EPSG:32644").boundingbox.bbox, "EPSG:32644", resolution=10, tight=False
+    )
+    items = [
+        _radar(tmp_path, "own", own, np.full(own.shape, 0.1, np.float32), **{"sat:relative_orbit": 1}),
+        _radar(tmp_path, "far", far, np.full(far.shape, 0.01, np.float32), **{"sat:relative_orbit": 1}),
+    ]
+    cube = open_cube(catalog=items, geobox=own.pad(40), modalities=["S1RTC"])
+    assert cube.sizes["time"] == 1
+    vv = cube.vv.compute().values[0]
+    np.testing.assert_allclose(vv[40:-40, 40:-40], -10, atol=1e-4)
+    np.testing.assert_allclose(vv[:39], -20, atol=1e-4)
+
+
+def test_passes_of_two_relative_orbits_are_two_steps(tmp_path: Path) -> None:
+    grid = GeoBox((50, 50), Affine(10, 0, 600000, 0, -10, 3100000), "EPSG:32645")
+    items = [
+        _radar(tmp_path, str(orbit), grid, np.full(grid.shape, 0.1, np.float32),
+               **{"sat:relative_orbit": orbit, "sat:orbit_state": "ascending"})
+        for orbit in (12, 85)
+    ]  # fmt: skip
+    cube = open_cube(catalog=items, geobox=grid, modalities=["S1RTC"])
+    assert cube.relative_orbit.values.tolist() == ["12", "85"]
+    one = open_cube(catalog=items, geobox=grid, modalities=["S1RTC"], orbit=85)
+    assert one.s1_items.values.tolist() == ["85"]
+    assert one.attrs["items_rejected"] == ["12: relative orbit 12 and not 85"]
+
+
+def test_decibels_and_amplitudes_are_resampled_as_power(tmp_path: Path) -> None:
+    """Two pixels of 1 and 0.01: half way between them lies 0.505, not the mean of 0 and -20 dB."""
+    power = np.where(np.arange(60) % 2, 1.0, 0.01).astype(np.float32)[None].repeat(60, axis=0)
+    grid = GeoBox((60, 60), Affine(10, 0, 600005, 0, -10, 3100000), "EPSG:32645")
+    area = GeoBox((40, 40), Affine(10, 0, 600100, 0, -10, 3099900), "EPSG:32645")
+    forms = {"power": power, "amplitude": np.sqrt(power), "decibel": 10 * np.log10(power)}
+    for units, values in forms.items():
+        item = _radar(tmp_path, units, grid, values.astype(np.float32))
+        (product,) = PLANETARY_COMPUTER.products_of("S1RTC")
+        provider = replace(
+            PLANETARY_COMPUTER, url=str(tmp_path / f"{units}.json"), signing=None,
+            products=(replace(product, units=units),),
+        )  # fmt: skip
+        pystac.ItemCollection([item]).save_object(provider.url)
+        vv = open_cube(catalog=provider, geobox=area, modalities=["S1RTC"]).vv.compute()
+        np.testing.assert_allclose(vv, 10 * np.log10(0.505), atol=1e-3)
+
+
+def test_a_failed_read_is_flagged_and_told_from_nodata(
+    tiles: tuple[Path, list[pystac.Item]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xglof.cube.access.sleep", lambda seconds: None)
+    monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")  # of GDAL's own, inside each attempt
+    root, items = tiles
+    area = AREA[:300, 4000:4600]  # the left part is covered by the first tile alone
+    whole = open_cube(catalog=items, geobox=area, modalities=["S2L2A"])[["B02", "SCL"]].compute()
+    with serve_cogs(root) as server:
+        moved = _at(items, root, server.url)
+        arguments: dict[str, Any] = {"geobox": area, "modalities": ["S2L2A"], "catalog": moved}
+        server.fail("45RVL/B02.tif", how="503")
+        with pytest.raises(
+            CatalogError, match=r"45RVL/B02\.tif of 2 items could not be read after 5 attempts"
+        ):
+            open_cube(**arguments).B02.compute()
+        cube = open_cube(**arguments, on_error="flag")
+        lost = mosaic_failures(cube)
+        flagged = cube[["B02", "SCL"]].compute()
+    second = AREA.transform.c + 10 * np.arange(4000, 4600) >= 600000 + 10 * (TILE_PX - 480)
+    np.testing.assert_array_equal(lost[0], np.broadcast_to(~second, lost[0].shape))
+    assert (flagged.B02[0, :, ~second] == 0).all()
+    np.testing.assert_array_equal(flagged.B02[0, :, second], whole.B02[0, :, second])
+    xr.testing.assert_equal(flagged.SCL, whole.SCL)
+
+
+def mosaic_failures(cube: xr.Dataset) -> np.ndarray:
+    """The layer of failures of B02, found in the graph of the flags."""
+    layers = cube.flags.data.dask.layers
+    (name,) = [name for name in layers if name.startswith("failed-S2L2A-B02")]
+    chunks = cube.B02.chunks
+    return np.asarray(da.Array(cube.flags.data.dask, name, chunks, dtype=bool).compute())
