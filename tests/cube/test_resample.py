@@ -10,7 +10,7 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
 from xglof.cube.pixel_grid import PixelGrid, Window, clean_step
-from xglof.cube.resample import HALO_PX, resample
+from xglof.cube.resample import halo_px, resample
 
 TEN = PixelGrid.of(GeoBox((10, 10), Affine(10, 0, 600000, 0, -10, 3100000), "EPSG:32645"))[0]
 
@@ -62,7 +62,7 @@ def test_finer_grids_are_interpolated_exactly(factor: int) -> None:
     assert source.refinement(TEN) == factor
     shift = source.shift(TEN, factor)
     wanted = Window(-310000 - 7, -310000 + 12, 60000 - 5, 60000 + 14)
-    held = source.covering(TEN, wanted, HALO_PX)
+    held = source.covering(TEN, wanted, halo_px(source, TEN))
     field = _field(held)
     got = resample(field, source, held, TEN, wanted, nodata=0, how="bilinear")
     np.testing.assert_array_equal(got, _naive(field, held, wanted, shift, factor))
@@ -80,10 +80,10 @@ def test_finer_grids_are_interpolated_exactly(factor: int) -> None:
 def test_no_cut_changes_a_bit(factor: int, top: int, left: int, height: int, width: int, how: str) -> None:
     source = _coarser(factor)
     big = Window(-310030, -309950, 59980, 60060)
-    whole_held = source.covering(TEN, big, HALO_PX)
+    whole_held = source.covering(TEN, big, halo_px(source, TEN))
     whole = resample(_field(whole_held), source, whole_held, TEN, big, nodata=0, how=how)
     part = Window(top, top + height, left, left + width)
-    held = source.covering(TEN, part, HALO_PX)
+    held = source.covering(TEN, part, halo_px(source, TEN))
     got = resample(_field(held), source, held, TEN, part, nodata=0, how=how)
     np.testing.assert_array_equal(got, whole[part.within(big)])
 
@@ -105,7 +105,7 @@ def test_warped_pieces_equal_the_whole(how: str, geographic: bool) -> None:
     expected = resample(field, source, held, target, whole, nodata=np.nan, how=how)
     assert np.isfinite(expected).mean() > 0.95
     part = Window(whole.top + 37, whole.top + 251, whole.left + 91, whole.left + 340)
-    needed = source.covering(target, part, HALO_PX)
+    needed = source.covering(target, part, halo_px(source, target))
     cut = (needed & held).within(held)
     got = resample(field[cut], source, needed & held, target, part, nodata=np.nan, how=how)
     np.testing.assert_array_equal(got, expected[part.within(whole)])

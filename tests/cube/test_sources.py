@@ -54,7 +54,9 @@ def test_texts_that_are_no_period(text: Any) -> None:
 def test_interval_for_a_search() -> None:
     assert parse_period("2023-07/..").interval == "2023-07-01T00:00:00Z/.."
     assert parse_period(None).interval is None
-    assert parse_period("2023-07-15").widened(1.5).interval == "2023-07-13T12:00:00Z/2023-07-17T11:59:59.999999Z"
+    assert (
+        parse_period("2023-07-15").widened(1.5).interval == "2023-07-13T12:00:00Z/2023-07-17T11:59:59.999999Z"
+    )
 
 
 def test_broken_catalogues(tmp_path: Path, written: Written) -> None:

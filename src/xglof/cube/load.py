@@ -190,11 +190,11 @@ def reading_of(archive: Archive, on_error: OnError, backend: Backend) -> Reading
     """How an archive's files are read."""
     provider = archive.provider
     if provider is None:
-        return Reading(Access(archive.name), archive.root, on_error, backend)
+        return Reading(Access(archive.name), archive.root, on_error, backend, archive.searchable)
     access = Access(
         provider.name, provider.signing, tuple(sorted(provider.environment.items())), provider.concurrency
     )
-    return Reading(access, archive.root, on_error, backend)
+    return Reading(access, archive.root, on_error, backend, archive.searchable)
 
 
 def check_modalities(modalities: Sequence[str]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from xglof.bands import Resampling
 from xglof.cube.harmonise import RadarUnits, remove_offset, to_power
 from xglof.cube.pixel_grid import PixelGrid, Window
-from xglof.cube.resample import HALO_PX, is_nodata, resample
+from xglof.cube.resample import halo_px, is_nodata, resample
 from xglof.cube.stacks import FAILED, SourceFile, Stack
 
 
@@ -179,7 +179,7 @@ class _Cells:
 
     def _cover(self, grid: PixelGrid, window: Window) -> Window:
         if (grid, window) not in self.covers:
-            margin = 0 if grid.refinement(self.target) == 1 else HALO_PX
+            margin = 0 if grid.refinement(self.target) == 1 else halo_px(grid, self.target)
             self.covers[grid, window] = grid.covering(self.target, window, margin)
         return self.covers[grid, window]
 

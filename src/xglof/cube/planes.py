@@ -33,12 +33,15 @@ class Reading:
         What they may not leave, as :func:`xglof.cube.sources.asset_href` takes it.
     on_error, backend
         As :func:`xglof.open_cube` takes them.
+    whole
+        The archive itself was searched, so that what is not found is not there.
     """
 
     access: Access
     root: Path | str | None
     on_error: OnError = "raise"
     backend: Backend = "odc-stac"
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def read_planes(chosen: Chosen, groups: Sequence[Sequence[Scene]], geobox: Any, 
     bands, failed = {}, None
     for band, planes in files.items():
         finish = _finish(chosen, band, reading)
-        if chosen.product.worldwide:
+        if chosen.product.worldwide and reading.whole:
             tiles = [file.geobox for plane in planes for file in plane]
             finish = replace(finish, sea=parts_of_sea(tiles, target, wanted))
         prefix = f"{chosen.modality}-{band}"
@@ -152,9 +155,8 @@ def _headers(addresses: Iterable[str], access: Access) -> dict[str, Any]:
 
 def _file_type(chosen: Chosen, band: str) -> FileType:
     product = chosen.product
-    return FileType(
-        product.dtype_of(band), product.nodata_of(band), band_of(chosen.modality, band).resampling
-    )
+    how, linear = band_of(chosen.modality, band).resampling, product.units in (None, "power")
+    return FileType(product.dtype_of(band), product.nodata_of(band), how, linear)
 
 
 def _finish(chosen: Chosen, band: str, reading: Reading) -> Finish:

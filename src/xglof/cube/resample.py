@@ -7,6 +7,8 @@ through GDAL's warper in cells of an absolute lattice.
 
 from __future__ import annotations
 
+import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,12 @@ from xglof.cube.pixel_grid import PixelGrid, Window
 
 #: Side of a warped cell, pixels; a quarter of a reading cell.
 WARP_CELL_PX = 504
-#: Source pixels around what a piece of the cube covers that its interpolation may look at.
-HALO_PX = 3
+_HALO_PX = 3
+
+
+def halo_px(source: PixelGrid, target: PixelGrid) -> int:
+    """Source pixels around what a piece of the cube covers that its interpolation may look at."""
+    return _HALO_PX * max(1, math.ceil(target.step_m / source.step_m))
 
 
 def is_nodata(values: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
@@ -42,7 +48,7 @@ def resample(
     Parameters
     ----------
     values
-        ``(y, x)`` over ``held`` of ``source``, any dtype; it must reach :data:`HALO_PX` beyond ``wanted``
+        ``(y, x)`` over ``held`` of ``source``, any dtype; it must reach :func:`halo_px` beyond ``wanted``
         wherever there is something to interpolate with.
     source, held
         Where the values lie.
@@ -109,10 +115,11 @@ def _warped(
     from rasterio.enums import Resampling as Method
     from rasterio.warp import reproject
 
-    window = source.covering(target, cell, HALO_PX)
+    window = source.covering(target, cell, halo_px(source, target))
     out = np.full(cell.shape, nodata, dtype=values.dtype)
     if not window & held:
         return out
+    _quiet()
     with rasterio.Env():
         reproject(
             _cut(values, held, window, nodata),
@@ -126,6 +133,14 @@ def _warped(
             resampling=Method[how],
         )
     return out
+
+
+@cache
+def _quiet() -> None:
+    """Silence a warning of rasterio's about its own buffers; how it does so itself leaks between threads."""
+    import warnings
+
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
 
 
 def _refined(

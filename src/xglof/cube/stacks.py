@@ -16,7 +16,7 @@ from typing import Any, Literal
 from xglof.bands import Resampling
 from xglof.cube.grid import READ_CELL_PX
 from xglof.cube.pixel_grid import PixelGrid, Window
-from xglof.cube.resample import HALO_PX
+from xglof.cube.resample import halo_px
 from xglof.errors import CatalogError, CubeError
 
 #: Side of a block of native pixels.
@@ -68,11 +68,14 @@ class FileType:
         Of those files that declare none.
     resampling
         For a cube of larger pixels.
+    linear
+        The numbers may be averaged as they are; if not, the files are always read at their own pixels.
     """
 
     dtype: str
     nodata: float
     resampling: Resampling
+    linear: bool = True
 
     @property
     def fill(self) -> float:
@@ -157,7 +160,8 @@ def open_stacks(
     for band, members in files.items():
         fill = str(types[band].fill)
         for file in dict.fromkeys(members):
-            if PixelGrid.of(file.geobox)[0].step_m * _SAME_SIZE < target.step_m:
+            grid, _ = PixelGrid.of(file.geobox)
+            if types[band].linear and grid.step_m * _SAME_SIZE < target.step_m:
                 finer.setdefault(fill, {}).setdefault(band, []).append(file)
             else:
                 native.setdefault((file.geobox, fill), {}).setdefault(band, []).append(file)
@@ -167,7 +171,7 @@ def open_stacks(
     for (geobox, _), bands in native.items():
         grid, whole = PixelGrid.of(geobox)
         if grid not in covers:
-            covers[grid] = grid.covering(target, wanted, HALO_PX)
+            covers[grid] = grid.covering(target, wanted, halo_px(grid, target))
         if window := _whole_blocks(whole, covers[grid], BLOCK_PX):
             arrays = read(grid.geobox(window), bands, types, BLOCK_PX, driver)
             for band, members in bands.items():

@@ -147,4 +147,4 @@ def _name_dates(ax: Any, table: xr.Dataset, width: float) -> None:
 
 
 def _columns(entries: int, width: float) -> int:
-    return max(min(entries, int(width / 1.7)), 1)
+    return max(min(entries, int(width / 2.2)), 1)

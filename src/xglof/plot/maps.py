@@ -219,7 +219,7 @@ def _scale_bar(ax: Any, frame: Frame) -> None:
     metres = max(n for n in (1, 2, 5) if n * power <= wanted) * power
     x, y = west + 0.04 * (east - west), south + 0.04 * (north - south)
     ends = [x, x + metres / frame.metres]
-    ax.plot(ends, [y, y], color="white", lw=4, solid_capstyle="butt", path_effects=casing(2), zorder=6)
+    ax.plot(ends, [y, y], color="white", lw=4, solid_capstyle="butt", path_effects=casing(6), zorder=6)
     text = f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
     ax.annotate(
         text,
