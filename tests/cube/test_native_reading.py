@@ -299,3 +299,16 @@ def mosaic_failures(cube: xr.Dataset) -> np.ndarray:
     (name,) = [name for name in layers if name.startswith("failed-S2L2A-B02")]
     chunks = cube.B02.chunks
     return np.asarray(da.Array(cube.flags.data.dask, name, chunks, dtype=bool).compute())
+
+
+def test_keys_tell_apart_how_files_are_read(tiles: tuple[Path, list[pystac.Item]]) -> None:
+    """Two cubes that treat failures otherwise, or are of another archive, share no task."""
+    _, items = tiles
+    arguments: dict[str, Any] = {"geobox": AREA, "modalities": ["S2L2A"]}
+
+    def tasks(**more: Any) -> set[Any]:
+        graph = dict(open_cube(**arguments | {"catalog": items} | more)[["B02", "SCL"]].__dask_graph__())
+        return {key for key in graph if isinstance(key, tuple)}  # the others are grids and settings
+
+    assert tasks() == tasks(on_error="raise")
+    assert not tasks(on_error="raise") & tasks(on_error="flag")

@@ -65,7 +65,7 @@ class Plan:
     reading: Reading
     wishes: Wishes
     selection: Selection = field(default_factory=Selection)
-    used: set[str] = field(default_factory=set)
+    used: dict[str, list[Scene]] = field(default_factory=dict)
     _known: dict[Any, Chosen] = field(default_factory=dict)
 
     def choose(self, modality: str, margin_px: int = 0, *, widened: bool = False) -> Chosen:
@@ -89,7 +89,8 @@ class Plan:
 
     def read(self, chosen: Chosen, groups: Sequence[Sequence[Scene]], margin_px: int = 0) -> Planes:
         """Bands on the grid, widened by a margin."""
-        self.used.update(scene.id for group in groups for scene in group)
+        used = [scene for group in groups for scene in group]
+        self.used[chosen.modality] = list(dict.fromkeys(used))
         return read_planes(chosen, groups, self.geobox.pad(margin_px), self.reading)
 
 
@@ -310,13 +311,22 @@ def _attrs(plan: Plan, layers: _Layers) -> dict[str, Any]:
     from xglof._version import __version__
 
     selection = plan.selection
+    used = [scene for scenes in plan.used.values() for scene in scenes]
+    files = [scene.item.assets[scene.product.assets[band]] for scene in used for band in scene.bands]
+    stated = [file.extra_fields.get("file:size") for file in files]
+    sizes = [size for size in stated if isinstance(size, int)]
     attrs: dict[str, Any] = {
         "Conventions": "CF-1.11",
         "xglof_version": __version__,
         "catalog": plan.archive.name,
         "items_found": selection.found,
-        "items_used": len(plan.used),
+        "items_used": len(used),
         "items_rejected": list(selection.rejected),
         "items_repaired": list(selection.repaired),
+        "files_used": len(files),
     }
-    return attrs | ({"dem_epoch": DEM_EPOCH} if layers.dem else {})
+    if sizes:  # most archives do not state them
+        attrs |= {"files_sized": len(sizes), "files_bytes": sum(sizes)}
+    if layers.dem:
+        attrs |= {"dem_epoch": DEM_EPOCH, "dem_items": [scene.id for scene in layers.dem.scenes]}
+    return attrs

@@ -77,7 +77,7 @@ class PixelGrid:
         step_y, step_x = clean_step(matrix.e), clean_step(matrix.a)
         (top, phase_y), (left, phase_x) = first_pixel(matrix.f, step_y), first_pixel(matrix.c, step_x)
         window = Window(top, top + geobox.shape[0], left, left + geobox.shape[1])
-        return cls(str(geobox.crs), step_y, step_x, phase_y, phase_x), window
+        return cls(_named(str(geobox.crs)), step_y, step_x, phase_y, phase_x), window
 
     @property
     def step_m(self) -> float:
@@ -137,6 +137,14 @@ class PixelGrid:
 @cache
 def _transformer(source: str, target: str) -> Any:
     return _crs(source).transformer_to_crs(_crs(target))
+
+
+@cache
+def _named(text: str) -> str:
+    """A CRS by its EPSG code, where it has one: files and Datasets spell the same CRS out as WKT."""
+    epsg = _crs(text).to_epsg()
+    code = f"EPSG:{epsg}"
+    return code if epsg is not None and _crs(code) == _crs(text) else text
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from dask.base import tokenize
 from odc.geo.geobox import GeoBox
 from odc.loader import RioDriver
 
@@ -79,14 +80,48 @@ class ArchiveDriver(RioDriver):
         """A reader of one source."""
         return BlockReader(src, ctx, self.access, self.on_error)
 
+    def __dask_tokenize__(self) -> tuple[Access, OnError]:
+        return self.access, self.on_error
+
     def capture_env(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
+        """Nothing but a name: odc-loader's keys are made of the environment, and not of the driver."""
+        return {"access": tokenize(self)}
 
     @contextmanager
     def restore_env(self, env: dict[str, Any], load_state: Any) -> Iterator[Any]:
         """A block without an environment: that of GDAL is the access's."""
         yield None
+
+
+class StackReader:
+    """stackstac's reader of one asset, signed late and tried again as the archive's access says."""
+
+    def __init__(self, driver: Any, *, url: str, **settings: Any) -> None:
+        self.access, self.on_error, self.url, self.settings = driver.access, driver.on_error, url, settings
+
+    def read(self, window: Any, **kwargs: Any) -> Any:
+        """Pixels of a window of the stack's grid."""
+        from stackstac.rio_reader import AutoParallelRioReader
+
+        def read(address: str) -> Any:
+            with _opened(address):
+                pass
+            reader = AutoParallelRioReader(url=address, **self.settings)
+            try:
+                return reader.read(window, **kwargs)
+            except RuntimeError as error:  # stackstac wraps what rasterio raises
+                raise (error.__cause__ or error) from None
+            finally:
+                reader.close()
+
+        try:
+            return self.access.attempt(read, self.url)
+        except CatalogError as error:
+            if self.on_error == "raise":
+                raise
+            _log.warning("flagged as failed_read: %s", error)
+            dtype = np.dtype(self.settings["dtype"])
+            return np.full((int(window.height), int(window.width)), FAILED[str(dtype)], dtype)
 
 
 def file_grid(href: str, access: Access) -> Any:

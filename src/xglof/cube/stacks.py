@@ -8,9 +8,10 @@ task, however the cube is cut.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 from xglof.bands import Resampling
@@ -278,12 +279,14 @@ def _with_stackstac(
         ) from error
     import numpy as np
 
+    from xglof.cube.reader import StackReader
+
     epsg = part.crs.to_epsg()
     if epsg is None:
         raise CubeError(f'backend="stackstac" needs files with an EPSG code, not {part.crs}; use "odc-stac"')
     arrays = {}
     for band, files in bands.items():
-        items, _ = _plain_items({band: files}, driver.access.address)
+        items, _ = _plain_items({band: files})
         dtype = np.dtype(types[band].dtype)
         matrix, box = part.transform, part.boundingbox
         stacked = stackstac.stack(
@@ -302,6 +305,7 @@ def _with_stackstac(
             properties=False,
             band_coords=False,
             errors_as_nodata=(),
+            reader=partial(StackReader, driver),
         )
         if stacked.shape[2:] != tuple(part.shape):
             raise CubeError(
@@ -315,7 +319,7 @@ _READERS = {"odc-stac": _with_odc, "stackstac": _with_stackstac}
 
 
 def _plain_items(
-    bands: Mapping[str, Sequence[SourceFile]], sign: Callable[[str], str] = str
+    bands: Mapping[str, Sequence[SourceFile]],
 ) -> tuple[list[Any], dict[str, list[int]]]:
     """One bare item a scene, and for each band the places of its files among them.
 
@@ -338,7 +342,7 @@ def _plain_items(
             index = numbered[file.scene]
             places[band].append(index)
             items[index].add_asset(
-                band, pystac.Asset(sign(file.href), media_type=pystac.MediaType.COG, roles=["data"])
+                band, pystac.Asset(file.href, media_type=pystac.MediaType.COG, roles=["data"])
             )
     return items, places
 
