@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import dask
 import pytest
 
+from commands import Command, Ran
 from tiny_catalog import Written, write_catalog
 
 
@@ -21,6 +23,22 @@ def no_compute() -> Iterator[None]:
     """Make any Dask computation fail while the fixture is active."""
     with dask.config.set(scheduler=_refuse):
         yield
+
+
+@pytest.fixture
+def xglof(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command line in this process, on a terminal of 80 columns."""
+    from xglof.cli import main
+
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["xglof", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Ran(ended.value.code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

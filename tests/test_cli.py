@@ -5,50 +5,24 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pystac
 import pytest
 
+from commands import Command, Ran
 from stac_server import as_earth_search, dem_document, serve
 from xglof import Weights
-from xglof.cli import main
 from xglof.cube.providers import EARTH_SEARCH, PROVIDERS
 from xglof.models import registry
 from xglof.outputs import read_zarr
 
 AOI = "86.481,28.283,86.491,28.292"  # inside the simulated valley
-
-
-class Ran(NamedTuple):
-    """How a command ended."""
-
-    code: object
-    out: str
-    err: str
-
-
-Command = Callable[..., Ran]
-
-
-@pytest.fixture
-def xglof(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command line in this process, on a terminal of 80 columns."""
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["xglof", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Ran(ended.value.code, *capsys.readouterr())
-
-    return run
 
 
 def tree(folder: Path) -> dict[str, int]:

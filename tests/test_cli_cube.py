@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,38 +12,13 @@ from odc.geo.geobox import Affine, GeoBox
 from odc.geo.xr import xr_coords
 from rich.console import Console
 
+from commands import Command
 from xglof import open_cube
-from xglof.cli import main
 from xglof.cube.flags import Flag
 from xglof.errors import CubeError
 from xglof.ingest import print_scenes
 from xglof.outputs import read_zarr
 from xglof.reading_plan import ListedItem, listed_items, plan_facts, source_bytes
-
-
-class Ran(NamedTuple):
-    """How a command ended."""
-
-    code: object
-    out: str
-    err: str
-
-
-Command = Callable[..., Ran]
-
-
-@pytest.fixture
-def xglof(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command line in this process, on a terminal of 80 columns."""
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["xglof", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Ran(ended.value.code, *capsys.readouterr())
-
-    return run
 
 
 def names(folder: Path) -> set[str]:
