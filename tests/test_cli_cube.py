@@ -47,6 +47,9 @@ def test_a_dry_run_reads_no_pixel_and_tells_the_plan(
     rows = [line.split() for line in ran.out.splitlines() if line[:2] == "20"]
     assert [row[-1] for row in rows] == [name for name in used if name.startswith("S")]
     assert {row[1] for row in rows} == {"Sentinel-1", "Sentinel-2"}
+    assert [line.split() for line in ran.out.splitlines() if line.split()[:1] == ["DEM"]] == [
+        ["DEM", *cube.attrs["dem_items"]]
+    ]
     for reason in cube.attrs["items_rejected"]:
         assert f"rejected {reason}" in ran.out.replace("\n", "")
     shown = " ".join(ran.out.split())

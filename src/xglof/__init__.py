@@ -12,6 +12,7 @@ from xglof.accessor import GlofArrayAccessor, GlofDatasetAccessor
 from xglof.cube import open_cube
 from xglof.cube.complete import complete
 from xglof.cube.composite import composite
+from xglof.cube.coverage import coverage
 from xglof.cube.products import Product, Provider
 from xglof.cube.registration import sensor_shift
 from xglof.engine.apply import segment
@@ -38,6 +39,7 @@ __all__ = [
     "__version__",
     "complete",
     "composite",
+    "coverage",
     "evaluate",
     "lakes",
     "open_cube",

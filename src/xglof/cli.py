@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -36,7 +37,10 @@ _REAL_CUBE = (
 
 Catalog = Annotated[
     str,
-    typer.Option(help="An archive such as earth-search, the URL of a STAC API, or a catalogue's path."),
+    typer.Option(
+        help="An archive such as earth-search, the URL of a STAC API, or the path of a catalogue, an "
+        "ItemCollection, a .parquet file or a .toml profile."
+    ),
 ]
 Area = Annotated[
     str | None,
@@ -50,7 +54,9 @@ Modalities = Annotated[str, typer.Option(help="Some of S2L2A, S1RTC, DEM, with c
 MaxCloud = Annotated[float, typer.Option(help="Percent; cloudier Sentinel-2 items are left out.")]
 Freq = Annotated[
     str | None,
-    typer.Option(help="month, season or months such as JJAS: a composite each.", show_default="every date"),
+    typer.Option(
+        help="month, season or months such as JJAS: a composite each; with --time.", show_default="every date"
+    ),
 ]
 Composite = Annotated[
     str | None, typer.Option(help="median, medoid or best; with --freq.", show_default="median")
@@ -74,6 +80,7 @@ def main() -> None:
     """Run the command line; bad input ends with one sentence and exit status 2."""
     # rasterio hides this one about its own buffers with catch_warnings, which leaks between threads
     warnings.filterwarnings("ignore", message="Dataset has no geotransform", module=r"rasterio\.")
+    logging.getLogger("odc.loader").setLevel(logging.CRITICAL)  # what it could not read is said in our words
     try:
         app(prog_name="xglof")
     except XglofError as error:

@@ -104,3 +104,33 @@ def test_nothing_missing_is_said(written: Written) -> None:
     whole = open_cube(catalog=written.root, geobox=GRID, max_cloud_cover=50)
     with pytest.raises(CubeError, match="nothing is missing"):
         complete(whole, catalog=written.root)
+
+
+def test_clouds_of_a_cube_with_few_bands_stay_clouds(written: Written, own: xr.Dataset) -> None:
+    """Two bands and the classification are enough to tell cloud and missing data."""
+    few = own[["B03", "nir", "SCL"]]
+    full = complete(few, catalog=written.root).compute()
+    whole = open_cube(catalog=written.root, geobox=GRID, max_cloud_cover=50).compute()
+    assert set(full.data_vars) == {"B03", "B08", "SCL", "vv", "vh", "dem", "flags"}
+    for flag in (Flag.cloud, Flag.cloud_shadow):
+        np.testing.assert_array_equal(full.flags & flag, whole.flags & flag, err_msg=str(flag.name))
+    missing = (few.B03 == 0) | (few.nir == 0) | few.SCL.isin([0, 1])
+    np.testing.assert_array_equal((full.flags & Flag.s2_nodata) > 0, missing)
+    assert full.flags.dims == ("time", "y", "x")
+    only_dem = complete(few, catalog=written.root, modalities=["DEM"]).compute()
+    np.testing.assert_array_equal(only_dem.flags & Flag.cloud, whole.flags & Flag.cloud)
+
+
+def test_missing_data_of_floats_is_seen(written: Written, own: xr.Dataset) -> None:
+    """odc.stac.load gives floats where the items state no type."""
+    floats = own.drop_vars("SCL").astype("float32").where(own.blue > 0)
+    full = complete(floats, catalog=written.root, modalities=["DEM"]).compute()
+    missing = (np.isnan(floats) | (floats == 0)).to_dataarray().any("variable")
+    np.testing.assert_array_equal((full.flags & Flag.s2_nodata) > 0, missing)
+    assert not ((full.flags & (Flag.snow | Flag.ice)) > 0).any()  # of unknown units nothing is told
+
+
+def test_moments_with_nanoseconds_are_kept(written: Written, own: xr.Dataset) -> None:
+    exact = own.assign_coords(time=own.time + np.timedelta64(123, "ns"))
+    full = complete(exact, catalog=written.root)
+    np.testing.assert_array_equal(full.time, exact.time)

@@ -31,6 +31,7 @@ BANDS = {band.name: band for band in (*S2_BANDS, SCL, CLD, *S1_BANDS, S1_MASK)}
 S2_NAMES = {band.name for band in (*S2_BANDS, SCL, CLD)}
 OPTICAL = {"s2_nodata", "cloud", "cloud_shadow", "terrain_shadow", "low_sun", "snow", "ice"}
 RADAR = {"s1_nodata", "s1_layover", "s1_unknown"}
+FROZEN = {"snow", "ice"}
 NO_DAY = -(2**31)
 UTM = GeoBox.from_bbox((500_000, 3_100_000, 502_000, 3_102_000), "EPSG:32645", resolution=10)
 DEGREES = GeoBox.from_bbox((86.0, 27.0, 86.02, 27.02), "EPSG:4326", resolution=1e-4)
@@ -140,7 +141,7 @@ class Pixel:
     def own_bits(self, sensor: str, step: int) -> set[str]:
         own = set(OPTICAL) if sensor == "s2" else set(RADAR)
         if sensor == "s1" and not self.has["s2"]:
-            own |= {"snow", "ice"}
+            own |= FROZEN
         found = self.bits[step] & own
         if "failed_read" in self.bits[step]:
             other = "s1" if sensor == "s2" else "s2"
@@ -192,16 +193,22 @@ class Pixel:
         )
 
     def flags(self, sensor: str) -> set[str]:
+        only_radar = self.chosen.get("s2") is None and self.chosen.get("s1") is not None
         if self.chosen[sensor] is None:
             every: set[str] = set().union(*(self.own_bits(sensor, step) for step in range(len(self.bits))))
+            every -= FROZEN if only_radar else set()
             return every if every & set(self.unusable) else every | {f"{sensor}_nodata"}
         if self.method != "median":
-            return self.own_bits(sensor, self.chosen[sensor])
+            lent = self.bits[self.chosen[sensor]] & FROZEN if only_radar else set()
+            return self.own_bits(sensor, self.chosen[sensor]) | lent
         distinct = self.distinct(sensor)
         count = {
             flag: sum(flag in self.own_bits(sensor, step) for step in distinct) for flag in OPTICAL | RADAR
         }
         count["failed_read"] = sum("failed_read" in self.own_bits(sensor, step) for step in distinct)
+        if only_radar:
+            frozen = {flag: sum(flag in self.bits[step] for step in distinct) for flag in FROZEN}
+            count |= {flag: number if 2 * number > len(distinct) else 0 for flag, number in frozen.items()}
         return {flag for flag, number in count.items() if number and 2 * number >= len(distinct)}
 
     def all(self) -> dict[str, Any]:
@@ -214,10 +221,10 @@ class Pixel:
             times = self.times if sensor == "s2" else self.radar_times
             out[f"{sensor}_day"] = NO_DAY if step is None else times[step] // 86400
             out[f"{sensor}_count"] = len(self.distinct(sensor))
-            told |= self.flags(sensor)
             for name in self.values:
                 if (name in S2_NAMES) == (sensor == "s2"):
                     out[name] = self.value(name, sensor, step)
+        told = told.union(*(self.flags(sensor) for sensor in self.chosen))
         if self.bits:
             told |= {"dem_nodata"} & set().union(*self.bits)
             if all({"dem_nodata", "failed_read"} <= bits for bits in self.bits):
@@ -528,6 +535,39 @@ def test_snow_and_ice_are_seen_and_told() -> None:
     assert (without["B03"].item(), without["flags"].item()) == (7, 0)
     cloudy = computed(cube, "month", unusable=())
     assert (cloudy["s2_count"].item(), cloudy["flags"].item()) == (4, Flag.snow)
+
+
+@pytest.mark.parametrize(
+    ("bits", "vv", "median", "best"),
+    [
+        ([Flag.ice, 0], [-12, -20], 0, 0),
+        ([Flag.ice, Flag.ice, 0], [-12, -20, -20], Flag.ice, 0),
+        ([0, 0, Flag.ice], [-12, -20, -20], 0, Flag.ice),  # 13 July is nearest to the middle
+        ([Flag.ice, 0], [-12, math.nan], Flag.ice, Flag.ice),
+        ([Flag.ice, 0], [math.nan, -20], 0, 0),
+        ([Flag.ice, Flag.cloud | Flag.snow], [-12, math.nan], Flag.ice | Flag.cloud, Flag.ice | Flag.cloud),
+    ],
+)
+def test_where_radar_alone_is_usable_ice_is_that_of_its_own_steps(
+    bits: list[int], vv: list[float], median: int, best: int
+) -> None:
+    shown = [0 if not bit & Flag.cloud else 5 for bit in bits]
+    bits = [bit if bit & Flag.cloud else bit | Flag.s2_nodata for bit in bits]
+    cube = one_pixel(JULY[: len(bits)], bits, B03=shown, vv=vv)
+    for method, expected in (("median", median), ("best", best)):
+        made = computed(cube, "month", method=method)
+        assert made["s2_count"].item() == 0
+        assert made["flags"].item() == Flag.s2_nodata | expected
+        alone = computed(cube.drop_vars("B03"), "month", method=method)  # as in a cube without Sentinel-2
+        assert alone["flags"].item() & Flag.ice == expected & Flag.ice
+
+
+def test_ice_where_nothing_is_usable_and_where_sentinel_2_is() -> None:
+    frozen = Flag.s2_nodata | Flag.ice
+    cube = one_pixel(JULY[:2], [frozen, 0], B03=[0, 5], vv=[-12, -20])
+    assert computed(cube, "month")["flags"].item() == 0
+    hidden = one_pixel(JULY[:2], [frozen | Flag.s1_layover, Flag.cloud], B03=[0, 5], vv=[-12, math.nan])
+    assert computed(hidden, "month")["flags"].item() & Flag.ice
 
 
 def test_too_few_observations_are_none() -> None:

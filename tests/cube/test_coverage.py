@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from counting_array import on_disk
 from lake_maps import lake_map
 from xglof import open_cube
+from xglof.cube.card_facts import card_of
 from xglof.cube.coverage import HIDES_S2, SIGHTS, count_flags, coverage, shares
 from xglof.cube.flags import Flag, flag_attrs
 from xglof.errors import CubeError
@@ -44,6 +45,9 @@ def naive(flags: np.ndarray) -> dict[str, int]:
         bits = Flag(value)
         for flag in bits:
             counts[str(flag.name)] += 1
+        elsewhere = bits & (Flag.s1_nodata | Flag.dem_nodata)
+        if elsewhere and Flag.s2_nodata not in bits:
+            bits &= ~Flag.failed_read  # not Sentinel-2's
         counts["s2_observed"] += not bits & HIDES_S2
         counts["s1_observed"] += Flag.s1_nodata not in bits
         first = next(name for name, flag in SIGHTS.items() if flag in bits)
@@ -72,6 +76,29 @@ def test_counts_are_those_of_a_loop_whatever_the_chunks(
     np.testing.assert_allclose(sights, 1, rtol=1e-12)
     seen = table["sight_clear"] + table["sight_snow"] + table["sight_ice"]
     np.testing.assert_allclose(seen, table["s2_observed"], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("beside", "seen"),
+    [
+        (Flag.s1_nodata, 1),
+        (Flag.dem_nodata, 1),
+        (Flag.s2_nodata, 0),
+        (Flag.s2_nodata | Flag.s1_nodata, 0),
+        (Flag(0), 0),  # nothing tells what failed
+        (Flag.s1_nodata | Flag.cloud, 0),
+    ],
+)
+def test_a_failed_read_of_another_sensor_hides_nothing(beside: Flag, seen: int) -> None:
+    cube = flagged(np.full((1, 2, 2), Flag.failed_read | beside))
+    table = coverage(cube).compute()
+    assert table["s2_observed"].item() == table["sight_clear"].item() == seen
+    assert table["failed_read"].item() == 1
+    failed = Flag.s2_nodata in beside or not beside
+    assert table["sight_failed_read"].item() == failed
+    dates = card_of(cube).dates
+    assert dates is not None
+    assert dates.share == (seen,)
 
 
 def test_counts_of_tiles_add_up_to_those_of_the_whole() -> None:

@@ -31,15 +31,16 @@ def _bands(value: int = 5000, **changed: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("scl", range(12))
-@pytest.mark.parametrize("b08", [3999, 4000])
+@pytest.mark.parametrize("b08", [1999, 2000, 3999, 4000])
 def test_optical_bits_of_every_class(scl: int, b08: int) -> None:
     expected = {
         0: Flag.s2_nodata,
+        1: Flag.s2_nodata,  # saturated or defective: not an observation
         3: Flag.cloud_shadow,
         8: Flag.cloud,
         9: Flag.cloud,
         10: Flag.cloud,
-        11: Flag.ice if b08 < 4000 else Flag.snow,
+        11: Flag(0) if b08 < 2000 else Flag.ice if b08 < 4000 else Flag.snow,
     }.get(scl, 0)
     bits = optical_bits(np.array([[False]]), _bands(B08=b08), np.array([[scl]], dtype="uint8"))
     assert bits.dtype == np.uint16
@@ -86,7 +87,7 @@ def test_snow_that_scl_takes_for_cloud_has_both_bits() -> None:
 
 
 def _naive_optical(pixel: dict[str, int], scl: int, percent: int) -> int:
-    bits = Flag.s2_nodata if scl == 0 or 0 in pixel.values() else Flag(0)
+    bits = Flag.s2_nodata if scl in (0, 1) or 0 in pixel.values() else Flag(0)
     if scl in (8, 9, 10) or 50 <= percent <= 100:
         bits |= Flag.cloud
     if scl == 3:
@@ -94,7 +95,7 @@ def _naive_optical(pixel: dict[str, int], scl: int, percent: int) -> int:
     if bits & Flag.s2_nodata:
         return bits
     ndsi = (pixel["B03"] - pixel["B11"]) / (pixel["B03"] + pixel["B11"])
-    if scl == 11 or (ndsi >= 0.4 and pixel["B08"] >= 2000):
+    if (scl == 11 or ndsi >= 0.4) and pixel["B08"] >= 2000:
         bits |= Flag.snow if pixel["B08"] >= 4000 else Flag.ice
     return bits
 
@@ -196,19 +197,20 @@ def test_no_sun_no_shadow() -> None:
 def test_flags_of_a_cube(written: Written) -> None:
     cube = open_cube(catalog=written.root, geobox=GRID, time="2022-07-10").compute()
     flags = cube.flags[0].values
-    assert cube.flags.dtype == np.uint16
-    assert cube.flags.dims == ("time", "y", "x")
+    assert (cube.flags.dtype, cube.flags.dims) == (np.uint16, ("time", "y", "x"))
     assert cube.flags.attrs["cloud_mask"] == "SCL"
     scl = raw_scl().repeat(2, axis=0).repeat(2, axis=1)
     np.testing.assert_array_equal((flags & Flag.cloud) > 0, np.isin(scl, (8, 9, 10)))
     np.testing.assert_array_equal((flags & Flag.cloud_shadow) > 0, scl == 3)
-    np.testing.assert_array_equal((flags & (Flag.snow | Flag.ice)) > 0, scl == 11)
-    missing = np.zeros(scl.shape, dtype=bool)
+    missing = scl == 1
     for name in S2_NAMES:
         missing |= cube[name][0].values == 0
+    bright = cube.B08[0].values >= 2000
+    np.testing.assert_array_equal((flags & (Flag.snow | Flag.ice)) > 0, (scl == 11) & bright & ~missing)
+    assert 0 < bright[scl == 11].mean() < 1
     np.testing.assert_array_equal((flags & Flag.s2_nodata) > 0, missing)
     assert missing[0, 0]
-    assert (raw_band("B02") == 0).sum() <= missing.sum() < 100
+    assert (raw_band("B02") == 0).sum() <= (missing & (scl != 1)).sum() < 100
     gone = np.isnan(cube.vv[0].values) | np.isnan(cube.vh[0].values)
     np.testing.assert_array_equal((flags & Flag.s1_nodata) > 0, gone)
     np.testing.assert_array_equal((flags & Flag.s1_unknown) > 0, ~gone)
@@ -221,6 +223,7 @@ def test_low_sun_marks_the_whole_step(written: Written) -> None:
     item.properties["view:sun_elevation"] = 9.5  # goes before the mean zenith
     cube = open_cube(catalog=[item], geobox=GRID, modalities=["S2L2A"])
     assert cube.sun_elevation.item() == 9.5
+    assert cube.flags.attrs["low_sun"] == "sun_elevation below 10 degrees"
     assert ((cube.flags.compute() & Flag.low_sun) > 0).all()
 
 
@@ -244,6 +247,16 @@ def test_without_sun_angles_nothing_is_shaded(written: Written) -> None:
     assert np.isnan(cube.sun_elevation).all()
     assert cube.flags.attrs["terrain_shadow"].startswith("none")
     assert not (cube.flags.compute() & (Flag.terrain_shadow | Flag.low_sun)).any()
+    assert cube.flags.attrs["low_sun"] == "unknown: the items state no sun angles"
+
+
+def test_low_sun_says_where_nobody_knows_the_sun(no_compute: None) -> None:
+    cube = _cube("S2")
+    rule = "sun_elevation below 10 degrees"
+    assert quality_flags(cube, None).attrs["low_sun"] == rule  # lazy: not read to be told
+    partly = cube.assign_coords(sun_elevation=("time", [np.nan, 5.0]))
+    assert quality_flags(partly, None).attrs["low_sun"] == f"{rule}; unknown on 1 of 2 dates"
+    assert quality_flags(_cube("vv", "vh"), None).attrs["low_sun"] == "none: no Sentinel-2"
 
 
 #: January and August over a valley of Nepal.

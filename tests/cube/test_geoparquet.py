@@ -147,3 +147,43 @@ def test_what_to_install(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "stac_geoparquet.arrow", None)
     with pytest.raises(CatalogError, match=r'pip install "xglof\[geoparquet\]"'):
         archive.find(["sentinel-2-l2a"], None, Period())
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (pa.array(["2023-07-01T00:00:00Z"]), "string"),
+        (pa.array([datetime(2023, 7, 1)], pa.timestamp("ms")), r"timestamp\[ms\]"),
+    ],
+    ids=["text", "naive"],
+)
+@pytest.mark.parametrize("name", ["datetime", "end_datetime"])
+def test_moments_that_cannot_be_compared(tmp_path: Path, column: pa.Array, kind: str, name: str) -> None:
+    path = _written([_item("a", [10, 50, 11, 51], datetime(2023, 7, 1, tzinfo=UTC))], tmp_path / "a.parquet")
+    table = pq.read_table(path)
+    if name in table.column_names:
+        table = table.drop_columns([name])
+    pq.write_table(table.append_column(name, column), path)
+    with pytest.raises(CatalogError, match=f"has '{name}' as {kind}; expected timestamps with a time zone"):
+        open_archive(path)
+
+
+def test_a_column_of_moments_without_any(tmp_path: Path) -> None:
+    path = _written([_item("a", [10, 50, 11, 51], datetime(2023, 7, 1, tzinfo=UTC))], tmp_path / "a.parquet")
+    pq.write_table(pq.read_table(path).append_column("start_datetime", pa.nulls(1)), path)
+    assert _ids(open_archive(path), "c", period="2023-07") == {"a"}
+    assert _ids(open_archive(path), "c", period="2023-08") == set()
+
+
+def test_rows_without_a_collection_are_found_and_refused_by_name(table: Path) -> None:
+    rows = pq.read_table(table)
+    place = rows.schema.get_field_index("collection")
+    names = [None if name == "sentinel-2-l2a" else name for name in rows["collection"].to_pylist()]
+    pq.write_table(rows.set_column(place, "collection", pa.array(names, pa.string())), table)
+    with pytest.raises(CatalogError, match=r"S2L2A item: 6 found in .* \(6 without a collection\)"):
+        open_cube(catalog=table, geobox=GRID, modalities=["S2L2A"])
+    cube = open_cube(catalog=table, geobox=GRID, modalities=["DEM"])
+    assert sum("without a collection" in text for text in cube.attrs["items_rejected"]) == 6
+    pq.write_table(rows.set_column(place, "collection", pa.nulls(len(rows))), table)
+    with pytest.raises(CatalogError, match=r"\(10 without a collection\)"):
+        open_cube(catalog=table, geobox=GRID, modalities=["DEM"])

@@ -41,7 +41,7 @@ def test_every_form_of_an_area_is_the_same_area(tmp_path: Path) -> None:
         (shapely.box(-179.5, 0, 179.5, 1), "antimeridian"),
         (gpd.GeoSeries([BOX]), "has no CRS"),
         ({"type": "Nonsense"}, "holds no geometry"),
-        ({"type": "Feature", "geometry": None}, "holds no geometry"),
+        ({"type": "Feature", "geometry": None}, "has no geometry"),
         ("/nowhere/aoi.geojson", "cannot read"),
         (5, "int is not understood"),
         ((1, 2, 3), "tuple is not understood"),

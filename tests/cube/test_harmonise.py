@@ -70,6 +70,8 @@ def test_decibels_do_not_depend_on_the_place_in_the_block() -> None:
         ({BASELINE: "03.01"}, None, Offset(0, "baseline", "03.01")),
         ({BASELINE: "04.00"}, None, Offset(1000, "baseline", "04.00")),
         ({BASELINE: "N0509"}, None, Offset(1000, "baseline", "N0509")),
+        ({BASELINE: 4.0}, None, Offset(1000, "baseline", "4.0")),
+        ({BASELINE: "3.1"}, None, Offset(0, "baseline", "3.1")),
         ({BASELINE: "05.09", FLAG: True}, FLAG, Offset(0, "flag", "05.09")),
         ({BASELINE: "05.09", FLAG: False}, FLAG, Offset(1000, "flag", "05.09")),
         ({BASELINE: "02.14", FLAG: False}, FLAG, Offset(0, "flag", "02.14")),
@@ -209,6 +211,8 @@ def test_a_dark_level_takes_both_ends_of_the_spectrum(names: tuple[str, ...]) ->
         (Offset(0, "flag", "05.11"), 1400.0, Offset(1000, "pixels", "05.11")),
         (Offset(0, "baseline", "02.14"), 20.0, Offset(0, "baseline", "02.14")),
         (Offset(0, "baseline", "02.14"), float("nan"), Offset(0, "baseline", "02.14")),
+        (Offset(0, "baseline", "02.14"), 1163.0, Offset(0, "baseline", "02.14")),
+        (Offset(0, "flag", "N0301"), 900.0, Offset(0, "flag", "N0301")),
         (None, 20.0, Offset(0, "pixels", "")),
         (None, 1200.0, Offset(1000, "pixels", "")),
     ],
@@ -290,3 +294,21 @@ def test_what_the_radar_is_can_be_read_back() -> None:
 def test_baselines_order() -> None:
     assert baseline_number("x", "") < baseline_number("x", "02.14") < baseline_number("x", "N0400")
     assert baseline_number("x", "04.00") < baseline_number("x", "05.11")
+
+
+def test_a_baseline_that_was_written_as_a_number() -> None:
+    assert baseline_number("x", "4.0") == baseline_number("x", "04.00")
+    assert baseline_number("x", "5.1") == baseline_number("x", "05.10") > baseline_number("x", "05.09")
+    for text in ("5", "5.", "5.100", "05.1x"):
+        with pytest.raises(CatalogError, match=r"expected a number such as '05.09'"):
+            baseline_number("x", text)
+
+
+def test_dry_rock_without_the_offset_is_not_taken_for_one_with_it() -> None:
+    rng = np.random.default_rng(0)
+    means = {"B02": 1150, "B04": 1350, "B11": 1500, "B12": 1350}
+    rock = {name: rng.normal(mean, 80, (100, 100)).astype("uint16") for name, mean in means.items()}
+    level = dark_level(rock)
+    assert 900 < level < 1400
+    assert check_offset("x", Offset(0, "baseline", "02.14"), level).value == 0
+    assert check_offset("x", Offset(0, "flag", "05.11"), level).value == 1000

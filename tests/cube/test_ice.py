@@ -34,6 +34,16 @@ def test_known_spectra(name):
     assert (snow.item(), ice.item()) == (kind == "snow", kind == "ice")
 
 
+@pytest.mark.parametrize(
+    ("near_infrared", "expected"), [(250, (False, False)), (1999, (False, False)), (2000, (False, True))]
+)
+def test_what_a_classification_calls_snow_is_told_by_the_near_infrared_too(near_infrared, expected):
+    pixel = [np.array([value], dtype="uint16") for value in (900, near_infrared, 1500)]  # not by its NDSI
+    snow, ice = snow_and_ice(*pixel, np.array([True]))
+    assert (snow.item(), ice.item()) == expected
+    assert not np.any(snow_and_ice(*pixel, np.array([False])))
+
+
 @given(st.tuples(*[st.integers(0, 65535)] * 3))
 def test_the_index_is_exact_and_nothing_wraps(spectrum):
     green, near, short = spectrum
@@ -60,7 +70,10 @@ def test_the_climate_has_its_known_steps():
 
 # elevation, latitude, months frozen beyond doubt, months open beyond doubt
 LAKES = {
-    "Imja, Nepal": (5010, 27.9, (1, 2, 3), (8, 9)),
+    "Imja, Nepal": (5010, 27.9, (1, 2, 3), (6, 7, 8, 9, 10)),
+    "Rongbuk, Tibet": (5600, 28.1, (1, 2, 3), (7, 8, 9)),
+    "Rara, Nepal, warm monomictic": (2990, 29.5, (), range(1, 13)),
+    "Thun, Switzerland": (558, 46.7, (), range(1, 13)),
     "St Moritz, Switzerland": (1768, 46.5, (1, 2, 3), (7, 8, 9, 10)),
     "Rhone glacier lake, Switzerland": (2210, 46.6, (1, 2, 3, 4), (7, 8, 9)),
     "Merzbacher, Kyrgyzstan": (3300, 42.2, (1, 2, 3, 4), (7, 8, 9)),
@@ -78,11 +91,47 @@ def test_known_lakes(lake):
     assert not any(prior[month - 1] for month in opened)
 
 
+DAYS = np.arange(1, 367)
+
+
+@pytest.mark.parametrize("elevation", [5000, 5150, 5300, 5400, 5500, 5600, 5700, 7000])
+def test_no_elevation_of_the_himalaya_is_frozen_in_the_warm_season(elevation):
+    frozen = frozen_prior(float(elevation), 28.3, DAYS)
+    assert not frozen[120:335].any()  # May to November
+    assert frozen[:100].all()
+
+
+def test_floods_on_days_that_climate_alone_would_call_frozen():
+    south_lhonak, birendra = (5200.0, 27.91, 276), (3640.0, 28.55, 112)  # 3 October 2023, 21 April 2024
+    for lake in (south_lhonak, birendra):
+        assert not frozen_prior(*lake)
+
+
+@pytest.mark.parametrize("latitude", [-28.3, -33.0, -47.0])
+@pytest.mark.parametrize("elevation", [5000.0, 5700.0])
+def test_the_south_has_its_winter_in_july(latitude, elevation):
+    frozen = frozen_prior(elevation, latitude, DAYS)
+    assert not frozen[304:].any()  # November to December
+    assert not frozen[:171].any()  # to 20 June
+    assert frozen[212:243].all()  # August
+
+
+@given(st.floats(-15, 15), st.integers(1, 366), st.floats(0, 6000))
+def test_the_tropics_have_no_winter(latitude, day, elevation):
+    assert not frozen_prior(elevation, latitude, day)
+
+
+@given(st.floats(0, 85), st.floats(0, 9000))
+def test_no_place_is_frozen_for_more_than_a_third_of_the_year(latitude, elevation):
+    for side in (1, -1):
+        assert frozen_prior(elevation, side * latitude, DAYS).sum() <= 123
+
+
 def test_the_prior_broadcasts_and_leaves_the_unknown_alone():
     elevation = np.array([[500.0, 6500.0, np.nan]], dtype="float32")
     prior = frozen_prior(elevation, np.float32(28), np.array([15, 196]).reshape(2, 1, 1))
     assert prior.dtype == bool
-    assert prior.tolist() == [[[False, True, False]], [[False, True, False]]]
+    assert prior.tolist() == [[[False, True, False]], [[False, False, False]]]
 
 
 @given(st.floats(-80, 80), st.integers(1, 366), st.floats(0, 6000))

@@ -255,7 +255,24 @@ def test_a_failed_read_raises(written: Written, tmp_path: Path) -> None:
         ({"rank_by": "luck"}, CubeError, "rank_by is 'luck'; expected one of 'cloud_cover', 'SCL'"),
         ({"on_error": "ignore"}, CubeError, "on_error is 'ignore'"),
         ({"backend": "rio"}, CubeError, "backend is 'rio'"),
+        ({"composite": "mean"}, CubeError, "composite is 'mean'; expected one of 'median'"),
+        ({"composite": "best"}, CubeError, "composite='best' needs windows of time"),
+        ({"freq": "fortnight", "time": None}, CubeError, "'fortnight'"),
+        ({"orbit": 12, "modalities": ["S2L2A"]}, CubeError, "orbit=12 is of Sentinel-1"),
+        ({"max_gap_days": "7"}, CubeError, "max_gap_days is '7'"),
+        ({"max_scenes": 2.5}, CubeError, "max_scenes is 2.5"),
+        ({"max_gap_days": 1e7}, CubeError, "max_gap_days is 10000000.0"),
+        ({"chunks": {"x": 0}}, CubeError, "chunks= gives x 0; expected pixels above 0"),
+        ({"chunks": {"x": "big"}}, CubeError, "chunks= gives x 'big'"),
+        ({"modalities": 3}, CubeError, "modalities=3 is no list"),
         ({"freq": "month", "time": None}, CubeError, "needs a time with both ends"),
+        ({"resampling": {"dme": "cubic"}}, CubeError, "resampling= names 'dme'; expected bands among B01"),
+        ({"resampling": {"dem": "lanczos"}}, CubeError, "resampling of dem is 'lanczos'; expected nearest"),
+        (
+            {"resampling": {"scl": "bilinear"}},
+            CubeError,
+            "resampling of SCL is 'bilinear'; expected 'nearest'",
+        ),
         ({"modalities": []}, CubeError, "modalities= is empty"),
         ({"time": "2022-09/2022-07"}, CubeError, "reversed"),
         ({"time": "2010"}, CatalogError, "no usable S2L2A item in 2010-01-01"),
@@ -394,3 +411,64 @@ def test_a_file_that_names_other_files_is_not_read(tmp_path):
     cube = open_cube(catalog=[item], **arguments)
     with pytest.raises(CatalogError, match="is a VRT file"):
         cube["B02"].compute()
+
+
+def test_a_band_is_resampled_as_asked(written: Written) -> None:
+    """Elevation by nearest neighbour makes terraces: neighbours that share a pixel of 30 m are equal."""
+    arguments: dict[str, Any] = {"catalog": written.root, "geobox": GRID, "modalities": ["DEM"]}
+    smooth = open_cube(**arguments).dem.compute()
+    terraced = open_cube(**arguments, resampling={"elevation": "nearest"}).dem.compute()
+    flat = [float((np.diff(dem.values, axis=1) == 0).mean()) for dem in (smooth, terraced)]
+    assert flat[0] < 0.01
+    assert flat[1] > 0.5
+
+
+def test_windows_of_a_composite_are_whole(written: Written) -> None:
+    """July is searched whole though the time begins in its middle."""
+    arguments: dict[str, Any] = {
+        "catalog": written.root,
+        "geobox": GRID,
+        "modalities": ["S2L2A"],
+        "freq": "month",
+    }
+    part = open_cube(**arguments, time="2022-07-15/2022-07-31")
+    whole = open_cube(**arguments, time="2022-07")
+    assert part.s2_items.values.tolist() == whole.s2_items.values.tolist()
+    assert "B" in str(part.s2_items.values[0])
+
+
+def test_the_best_scenes_are_chosen_before_reading(written: Written) -> None:
+    """By what the items state, and by the share of the grid that is clear in a small copy of SCL."""
+    arguments: dict[str, Any] = {"catalog": written.root, "geobox": GRID, "modalities": ["S2L2A"]}
+    stated = open_cube(**arguments, max_scenes=2)
+    assert stated.s2_items.values.tolist() == ["A", "B"]
+    assert sum("not among the best 2 by cloud_cover" in text for text in stated.attrs["items_rejected"]) == 3
+    # by its footprint the left half of C covers the grid, and what it shows is the clearest
+    seen = open_cube(**arguments, max_scenes=1, rank_by="SCL")
+    assert seen.s2_items.values.tolist() == ["C-left,C-right"]
+    yearly = open_cube(**arguments, max_scenes=1, freq=[("2021", "2021"), ("2022", "2022")])
+    assert yearly.s2_items.values.tolist() == ["A", "B"]
+
+
+def test_pixels_decide_the_offset_where_asked(simulated: Path) -> None:
+    """Scenes of a valley, one without the offset in its numbers, that state nothing or the wrong thing."""
+    found = pystac.Catalog.from_file(str(simulated / "catalog.json")).get_items(recursive=True)
+    items = [item for item in found if item.collection_id == "sentinel-2-l2a"]
+    arguments: dict[str, Any] = {"catalog": items, "modalities": ["S2L2A"]}
+    truth = open_cube(**arguments)
+    assert truth.s2_offset.values.tolist() == [0, 1000, 1000, 1000]
+    for item in items:
+        item.properties["s2:processing_baseline"] = "05.09"
+    looked = open_cube(**arguments, offset="pixels")
+    assert looked.s2_offset.values.tolist() == [0, 1000, 1000, 1000]
+    assert looked.s2_offset_source.values.tolist() == ["pixels", "baseline", "baseline", "baseline"]
+    for item in items:
+        del item.properties["s2:processing_baseline"]
+    with pytest.raises(CatalogError, match="radiometric offset"):
+        open_cube(**arguments)
+    with pytest.raises(CatalogError, match=r"20230812.* do not tell"):  # clouds and snow, no shadow
+        open_cube(**arguments, offset="pixels")
+    looked = open_cube(**arguments, offset="pixels", time="2021/2022")
+    assert looked.s2_offset.values.tolist() == [0, 1000, 1000]
+    assert set(looked.s2_offset_source.values) == {"pixels"}
+    np.testing.assert_array_equal(looked.B04, truth.B04[:3])

@@ -71,6 +71,9 @@ def test_every_field(tmp_path: Path) -> None:
         ('credentials = ["AWS_PROFILE"]', 'credentials = "AWS_PROFILE"', "names of environment variables"),
         ('AWS_REQUEST_PAYER = "requester"', 'AWS_SECRET_ACCESS_KEY = "x"', "a secret"),
         ('units = "decibel"', 'units = "dB"', "units is 'dB'; expected one of power, amplitude, decibel"),
+        ('modality = "DEM"', 'modality = ["DEM"]', r"product 'dem': modality is \['DEM'\]; expected one of"),
+        ('dtype = "int16"', 'dtype = ["int16"]', r"dtype is \['int16'\]; expected one of"),
+        ('AWS_REQUEST_PAYER = "requester"', 'GDAL_HTTP_PROXY = "http://a:b@c"', "names 'GDAL_HTTP_PROXY'"),
         ('dem = "height"', 'elevation = "height"', "names 'elevation'; expected bands among dem"),
     ],
 )  # fmt: skip

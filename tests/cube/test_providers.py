@@ -6,9 +6,13 @@ import pickle
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import odc.stac
 import pytest
 
+from tiny_catalog import GRID, Written
 from xglof.bands import LAYERS, MODALITIES, resolve
+from xglof.cube import open_cube
 from xglof.cube.providers import (
     CDSE,
     EARTH_SEARCH,
@@ -257,9 +261,78 @@ def test_wrong_fields_of_a_provider(wrong: dict[str, Any], said: str) -> None:
         "GDAL_HTTP_USERPWD",
         "GDAL_HTTP_BEARER",
         "GDAL_HTTP_HEADERS",
+        "GDAL_HTTP_HEADER_FILE",
+        "GDAL_HTTP_PROXYUSERPWD",
+        "GDAL_HTTP_KEYPASSWD",
+        "GS_OAUTH2_PRIVATE_KEY",
+        "GS_HMAC_KEY",
+        "gdal_http_bearer",
     ],
 )
 def test_a_secret_is_refused_and_not_repeated(option: str) -> None:
     with pytest.raises(CatalogError, match=f"holds {option}, a secret") as caught:
         Provider("mine", "https://example.org", (Product(**RADAR),), environment={option: "hunter2"})
     assert "hunter2" not in str(caught.value)
+
+
+def _with_environment(**environment: str) -> Provider:
+    return Provider("mine", "https://example.org", (Product(**RADAR),), environment=environment)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "GDAL_HTTP_PROXY",
+        "GDAL_HTTPS_PROXY",
+        "GDAL_HTTP_UNSAFESSL",
+        "GDAL_HTTP_SSLCERT",
+        "GDAL_HTTP_AUTH",
+        "GDAL_HTTP_NETRC_FILE",
+        "GDAL_HTTP_TIMEOUT_X",
+        "AWS_ROLE_ARN",
+        "AWS_CONFIG_FILE",
+        "AZURE_IMDS_CLIENT_ID",
+        "GDAL_DRIVER_PATH",
+        "X_AWS_HTTPS",
+    ],
+)
+def test_only_known_options_are_taken_and_values_are_not_repeated(option: str) -> None:
+    with pytest.raises(CatalogError, match=f"names {option!r}; expected GDAL's options") as caught:
+        _with_environment(**{option: "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["http://me:hunter2@proxy:8080", "//me:hunter2@host/x", "me:hunter2@host"])
+def test_a_login_in_a_value_is_refused_and_not_repeated(value: str) -> None:
+    with pytest.raises(CatalogError, match="AWS_S3_ENDPOINT holds a login") as caught:
+        _with_environment(AWS_S3_ENDPOINT=value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_options_for_reading_are_taken() -> None:
+    taken = {
+        "AWS_S3_ENDPOINT": "localhost:9000",
+        "AWS_NO_SIGN_REQUEST": "YES",
+        "AWS_REQUEST_PAYER": "requester",
+        "AZURE_STORAGE_ACCOUNT": "mine",
+        "GS_NO_SIGN_REQUEST": "YES",
+        "GDAL_HTTP_USERAGENT": "me@example.org",
+        "GDAL_HTTP_MAX_RETRY": "9",
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        "CPL_VSIL_CURL_CHUNK_SIZE": "65536",
+        "VSI_CACHE": "TRUE",
+    }
+    assert _with_environment(**taken).environment == taken
+
+
+def test_trap_without_the_profile_integers_are_read_as_floats(written: Written) -> None:
+    """odc-stac takes the dtype from the items, which do not state it, and the profile's from us."""
+    items = written.of("A")
+    assert not any(asset.extra_fields for asset in items[0].assets.values())
+    plain = odc.stac.load(items, bands=["B03", "SCL"], geobox=GRID, chunks={})
+    assert {plain[name].dtype for name in ("B03", "SCL")} == {np.dtype("float32")}
+    stated = {"sentinel-2-l2a": {"assets": {"*": {"data_type": "uint16", "nodata": 0}}}}
+    told = odc.stac.load(items, bands=["B03", "SCL"], geobox=GRID, chunks={}, stac_cfg=stated)
+    assert {told[name].dtype for name in ("B03", "SCL")} == {np.dtype("uint16")}
+    cube = open_cube(catalog=items, geobox=GRID, modalities=["S2L2A"])
+    assert (cube.B03.dtype, cube.SCL.dtype) == ("uint16", "uint8")

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pystac
 import pytest
+import rasterio
 from odc.geo.geobox import GeoBox
+from rasterio.control import GroundControlPoint
 
 from scene_items import choose_from, s1_item, usable
-from tiny_catalog import bare_item
-from xglof.cube.providers import CDSE, OPERA
+from tiny_catalog import GRID, S1_GRID, bare_item, write_tif
+from xglof.cube import open_cube
+from xglof.cube.access import Access
+from xglof.cube.harmonise import GRD_WARNING
+from xglof.cube.providers import CDSE, OPERA, Product, Provider
+from xglof.cube.reader import file_grid
 from xglof.cube.scenes import Selection, choose
 from xglof.cube.sources import ItemArchive, Period
 from xglof.cube.steps import s1_steps
@@ -106,15 +115,22 @@ def test_polarisations_that_are_stated_and_not_enough() -> None:
     scenes, rejected = usable([single, dual], "S1RTC")
     assert [scene.id for scene in scenes] == ["vv"]
     assert rejected == ["hh: polarisation HH without VV and VH"]
-    silent = s1_item("silent", "2022-07-10T00:10:00")
-    del silent.assets["vh"]
-    with pytest.raises(CatalogError, match=r"band vh .* absent from 1 of 2 S1RTC items"):
-        usable([silent, dual], "S1RTC")
 
 
-def _mosaic(month: int, tile: str = "45RVL") -> pystac.Item:
+def test_scenes_without_both_bands_are_left_out_where_nothing_is_stated() -> None:
+    dual, single, polar = (s1_item(name, "2022-07-10T00:10:00") for name in ("dual", "single", "polar"))
+    del single.assets["vh"]
+    polar.assets = {"hh": polar.assets["vv"], "hv": polar.assets["vh"]}
+    scenes, rejected = usable([single, dual, polar], "S1RTC")
+    assert [scene.id for scene in scenes] == ["dual"]
+    assert rejected == ["single: no asset vh", "polar: no asset vv and vh"]
+    with pytest.raises(CatalogError, match=r"2 found in .* \(1 no asset vh, 1 no asset vv and vh\)"):
+        usable([single, polar], "S1RTC")
+
+
+def _mosaic(month: int, tile: str = "45RVL", end: str = "") -> pystac.Item:
     start = f"2022-{month:02}-01T00:00:00"
-    period = {"start_datetime": f"{start}Z", "end_datetime": f"2022-{month:02}-28T23:59:59Z"}
+    period = {"start_datetime": f"{start}Z", "end_datetime": end or f"2022-{month:02}-28T23:59:59Z"}
     return s1_item(
         f"Sentinel-1_IW_mosaic_2022_M{month:02}_{tile}", start, "", "sentinel-1-global-mosaics", **period
     )
@@ -131,6 +147,20 @@ def test_trap_monthly_mosaics_are_periods_and_no_acquisitions() -> None:
     assert selection.rejected == [f"{item.id}: outside the time" for item in items[:2]]
     with pytest.raises(CatalogError, match="relative orbit not stated by a mosaic"):
         choose_from(items, "S1RTC", CDSE, orbit=12)
+
+
+def test_a_mosaic_is_of_its_own_month_only() -> None:
+    """Its end may be the first moment of the next month, its datetime any moment of its own."""
+    items = [_mosaic(month, end=f"2022-{month + 1:02}-01T00:00:00Z") for month in (6, 7, 8)]
+    for item in items:
+        item.datetime = item.datetime and item.datetime.replace(day=16)
+    for asked in ("2022-07", "2022-07-01/2022-07-10", "2022-07-01T00:00:00Z"):
+        chosen, _ = choose_from(items, "S1RTC", CDSE, period=asked)
+        assert [scene.id for scene in chosen.scenes] == [items[1].id]
+        assert chosen.scenes[0].when.isoformat() == "2022-07-01T00:00:00+00:00"
+    items[1].properties["end_datetime"] = "garbage"
+    with pytest.raises(CatalogError, match="end_datetime is 'garbage'; expected a moment"):
+        choose_from(items, "S1RTC", CDSE)
 
 
 def test_an_acquisition_ends_when_it_begins() -> None:
@@ -172,3 +202,74 @@ def test_bursts_of_opera_are_passes_with_a_mask() -> None:
 def test_ground_range_is_chosen_by_its_name_and_says_what_it_is() -> None:
     chosen, _ = choose_from([s1_item("a", "2022-07-10T00:10:00", "ascending", "sentinel-1-grd")], "S1GRD")
     assert (chosen.product.units, chosen.product.calibration) == ("digital_number", "")
+
+
+def _ground_range(folder: Path, href: str) -> Provider:
+    """An archive of calibrated ground range, whose two bands are one file."""
+    item = bare_item("grd", "grd", "2022-07-10T00:10:00", S1_GRID, **{"sar:product_type": "GRD"})
+    for band in ("vv", "vh"):
+        item.add_asset(band, pystac.Asset(href))
+    path = folder / "items.json"
+    pystac.ItemCollection([item]).save_object(str(path))
+    assets = {"vv": "vv", "vh": "vh"}
+    product = Product("S1GRD", "grd", assets, "float32", 0, units="power", calibration="sigma0")
+    return Provider("mine", str(path), (product,))
+
+
+def _by_control_points(path: Path) -> str:
+    """A file that only ground control points place, as those of Sentinel-1 GRD are."""
+    points = [
+        GroundControlPoint(row, column, 86.3 + 0.001 * column, 28.3 - 0.001 * row)
+        for row in (0, 32, 64)
+        for column in (0, 32, 64)
+    ]
+    profile = {"driver": "GTiff", "height": 64, "width": 64, "count": 1, "dtype": "float32"}
+    with rasterio.open(path, "w", **profile, gcps=points, crs="EPSG:4326") as sink:
+        sink.write(np.full((64, 64), 0.1, np.float32), 1)
+    return str(path)
+
+
+def test_ground_range_is_opened_with_a_warning(tmp_path: Path) -> None:
+    href = write_tif(tmp_path / "flat.tif", np.full(S1_GRID.shape, 0.1, np.float32), S1_GRID, 0)
+    with pytest.warns(UserWarning, match="over mountains use S1RTC") as caught:
+        cube = open_cube(catalog=_ground_range(tmp_path, href), geobox=GRID, modalities=["S1GRD"])
+    [place] = [warning.filename for warning in caught if str(warning.message) == GRD_WARNING]
+    assert place == __file__
+    assert cube.vv.attrs["product"] == "GRD sigma0"
+    seen = cube.vv.values[np.isfinite(cube.vv.values)]
+    assert seen.size > 0
+    np.testing.assert_allclose(seen, -10, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["odc-stac", "stackstac"])
+def test_trap_ground_range_by_control_points_is_refused(tmp_path: Path, backend: Any) -> None:
+    """odc-stac would read it over an ellipsoid without terrain, and stackstac would crash."""
+    if backend == "stackstac":
+        pytest.importorskip("stackstac")
+    archive = _ground_range(tmp_path, _by_control_points(tmp_path / "grd.tif"))
+    with (
+        pytest.warns(UserWarning, match="knows no terrain"),
+        pytest.raises(CatalogError, match=r"grd.tif has no map projection .*ground control points"),
+    ):
+        open_cube(catalog=archive, geobox=GRID, modalities=["S1GRD"], backend=backend)
+
+
+def test_ground_range_as_archives_have_it_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    item = s1_item("a", "2022-07-10T00:10:00", "ascending", "sentinel-1-grd")
+    with (
+        pytest.warns(UserWarning, match="knows no terrain"),
+        pytest.raises(CatalogError, match="uncalibrated digital numbers"),
+    ):
+        open_cube(catalog=[item], geobox=GRID, modalities=["S1GRD"])
+
+
+@pytest.mark.skipif(
+    not os.environ.get("XGLOF_SAMPLES"), reason="real files are not at hand; XGLOF_SAMPLES names their folder"
+)
+def test_a_real_file_by_control_points_is_refused() -> None:
+    part = Path("s1_grd_gcps", "tests", "fixtures", "cog_gcps.tif")
+    path = Path(os.environ["XGLOF_SAMPLES"]) / part
+    with rasterio.open(path) as file:
+        assert file.gcps[0]
+    with pytest.raises(CatalogError, match=r"cog_gcps.tif has no map projection of its own"):
+        file_grid(str(path), Access("test"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pystac
@@ -8,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
-from shapely.geometry import box, mapping
+from shapely import make_valid
+from shapely.geometry import MultiPolygon, box, mapping, shape
 
 from scene_items import choose_from, item_of, s2_item, usable
 from tiny_catalog import GRID, bare_item
-from xglof.cube.providers import CDSE, EARTH_SEARCH, Product
+from xglof.cube.providers import CDSE, EARTH_SEARCH, PLANETARY_COMPUTER, Product
 from xglof.cube.scenes import hrefs
-from xglof.cube.steps import s2_steps
+from xglof.cube.steps import Scene, s2_steps
 from xglof.errors import CatalogError
 
 
@@ -235,3 +237,111 @@ def test_a_polygon_that_crosses_itself_is_made_whole() -> None:
     [scene] = usable([item])[0]
     assert scene.footprint.is_valid
     assert scene.footprint.area > 0
+
+
+def test_two_orbits_of_one_day_are_two_steps() -> None:
+    """North of about 55 degrees orbits overlap: their suns and views differ."""
+    named = "S2A_MSIL2A_20220710T{}_N0400_R{}_T45RVL_20220711T000000"
+    scenes, _ = usable(
+        [
+            s2_item("a", "2022-07-10T04:50:00", **{"sat:relative_orbit": 25}),
+            s2_item(named.format("045010", "025"), "2022-07-10T04:50:20"),
+            s2_item(
+                "b", "2022-07-10T06:30:00", **{"s2:product_uri": named.format("063000", "068") + ".SAFE"}
+            ),
+            s2_item("c", "2022-07-10T06:30:20", **{"sat:relative_orbit": 68}),
+        ]
+    )
+    steps = s2_steps(scenes)
+    assert [len(step.scenes) for step in steps] == [2, 2]
+    assert [step.joined(lambda scene: scene.relative_orbit) for step in steps] == ["25", "68"]
+
+
+def test_scenes_that_state_no_orbit_are_of_the_passage_that_they_are_seen_with() -> None:
+    times = {"a": "04:50:00", "b": "04:50:10", "c": "06:30:00", "d": "06:30:10"}
+    items = [s2_item(name, f"2022-07-10T{time}") for name, time in times.items()]
+    assert [len(step.scenes) for step in s2_steps(usable(items)[0])] == [4]  # nothing tells them apart
+    for item, orbit in ((items[1], 25), (items[2], 68)):
+        item.properties["sat:relative_orbit"] = orbit
+    steps = s2_steps(usable(items)[0])
+    assert [step.joined(lambda scene: scene.id) for step in steps] == ["a,b", "c,d"]
+
+
+def _passing(name: str, longitudes: tuple[float, float], when: datetime, orbit: str) -> Scene:
+    """A scene between two longitudes, split where it crosses the date line as GeoJSON wants it."""
+    west, east = longitudes
+    outline = box(west, 65, east, 66)
+    if east > 180:
+        outline = MultiPolygon([box(west, 65, 180, 66), box(-180, 65, east - 360, 66)])
+    elif west > 180:
+        outline = box(west - 360, 65, east - 360, 66)
+    properties = {"sat:relative_orbit": int(orbit)} if orbit else {}
+    item = pystac.Item(name, mapping(outline), list(outline.bounds), when, properties)
+    return Scene(name, item, when, when, outline, PLANETARY_COMPUTER.products_of("S2L2A")[0])
+
+
+@pytest.mark.parametrize("orbit", ["29", ""])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_a_pass_over_the_date_line_is_one_step(order: tuple[int, ...], orbit: str) -> None:
+    places = [(178.5, 179.9), (179.5, 181.1), (180.1, 181.5)]
+    scenes = []
+    for day in (14, 15, 16):  # the solar dates of its two sides are those of two passes
+        begin = datetime(2023, 7, day, 22, 40, tzinfo=UTC)
+        for second, index in enumerate(order):
+            name = f"{day} {index}"
+            scenes.append(_passing(name, places[index], begin + timedelta(seconds=10 * second), orbit))
+    steps = s2_steps(scenes[::-1])
+    assert [{scene.id[:2] for scene in step.scenes} for step in steps] == [{"14"}, {"15"}, {"16"}]
+    assert [len(step.scenes) for step in steps] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("longitudes", "day"), [((178.5, 179.9), 15), ((179.5, 180.1), 15), ((179.8, 181.1), 14), ((0, 1), 14)]
+)
+def test_the_solar_date_is_that_of_the_middle_of_a_footprint(
+    longitudes: tuple[float, float], day: int
+) -> None:
+    scene = _passing("a", longitudes, datetime(2023, 7, 14, 22, 40, tzinfo=UTC), "")
+    assert scene.solar_date == date(2023, 7, day)
+
+
+def _ring(*corners: tuple[float, float]) -> dict[str, Any]:
+    return {"type": "Polygon", "coordinates": [[*map(list, corners), list(corners[0])]]}
+
+
+@pytest.mark.parametrize(
+    ("properties", "said"),
+    [
+        ({"eo:cloud_cover": "12.5"}, "item a: eo:cloud_cover is '12.5'; expected a number of percent"),
+        ({"eo:cloud_cover": True}, "item a: eo:cloud_cover is True"),
+        ({"datetime": None, "start_datetime": "garbage"}, "item a: start_datetime is 'garbage'; expected a"),
+        ({"datetime": None, "start_datetime": 5}, "item a: start_datetime is 5; expected a moment such as"),
+        ({"datetime": None}, "item a has neither datetime nor start_datetime"),
+        ({"geometry": _ring((86, 27), (math.nan, 27), (87, 28))}, "no GeoJSON .*a corner is not finite"),
+        ({"geometry": {"type": "Polygon", "coordinates": []}}, "item a has a geometry without area"),
+        ({"geometry": {"type": "Point", "coordinates": [86, 27]}}, "expected a polygon as its footprint"),
+    ],
+)
+def test_a_malformed_item_is_named_in_one_sentence(properties: dict[str, Any], said: str) -> None:
+    item = s2_item("a", **{"eo:cloud_cover": None})
+    item.geometry = properties.pop("geometry", item.geometry)
+    item.datetime = properties.pop("datetime", item.datetime)
+    item.properties |= properties
+    with pytest.raises(CatalogError, match=said):
+        usable([item], max_cloud_cover=30)
+
+
+def test_what_is_not_looked_at_need_not_be_sound() -> None:
+    odd = s2_item("a", **{"eo:cloud_cover": "12.5", "start_datetime": "garbage"})
+    assert [scene.id for scene in usable([odd])[0]] == ["a"]
+
+
+def test_a_footprint_with_a_spike_loses_it() -> None:
+    item = s2_item("a")
+    west, south, east, north = item.bbox or []
+    top = (east + 1, north + 1)
+    item.geometry = _ring((west, south), (east, south), (east, north), top, (east, north), (west, north))
+    assert make_valid(shape(item.geometry)).geom_type == "GeometryCollection"
+    [scene] = usable([item])[0]
+    assert scene.footprint.geom_type in ("Polygon", "MultiPolygon")
+    assert scene.footprint.bounds == pytest.approx((west, south, east, north))

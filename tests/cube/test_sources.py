@@ -18,7 +18,7 @@ from stac_server import as_earth_search, dem_document, serve
 from tiny_catalog import GRID, Written, bare_item, raw_band
 from xglof.cube import open_cube
 from xglof.cube.providers import EARTH_SEARCH, PLANETARY_COMPUTER, PROVIDERS
-from xglof.cube.sources import ItemArchive, Period, open_archive, parse_period
+from xglof.cube.sources import ItemArchive, Period, asset_href, open_archive, parse_period
 from xglof.errors import CatalogError, CubeError
 
 
@@ -407,3 +407,24 @@ def test_a_list_of_items_of_a_known_archive_is_read_as_its_own() -> None:
     assert open_archive([*items, stranger]).provider is None
     stranger.add_link(pystac.Link("self", f"{url}.evil.example/items/c"))
     assert open_archive([stranger]).provider is None
+
+
+@pytest.mark.parametrize("root", ["https://api.example.org", Path("/nowhere")])
+@pytest.mark.parametrize(
+    "address", [f"ftp://me:{SECRET}@host/x.tif?sig={SECRET}", f"/vsicurl/https://me:{SECRET}@host/x.tif?sig={SECRET}",
+                f"/vsicurl/https://me:a@{SECRET}@host/x.tif"]
+)  # fmt: skip
+def test_an_address_that_is_refused_keeps_its_key_to_itself(root: Any, address: str) -> None:
+    item = bare_item("i", "c", "2023-07-01T00:00:00")
+    item.add_asset("a", pystac.Asset(address))
+    with pytest.raises(CatalogError, match=r"item i, asset 'a': .*host/x.tif ") as caught:
+        asset_href(item, "a", root)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_item_of_a_list_without_a_collection_is_refused_by_name(written: Written) -> None:
+    item = written.items["A"].clone()
+    item.collection_id, item.id = None, "stray"
+    cube = open_cube(catalog=[item, written.items["B"]], geobox=GRID, modalities=["S2L2A"])
+    assert cube.s2_items.values.tolist() == ["B"]
+    assert cube.attrs["items_rejected"] == ["stray: without a collection"]

@@ -244,7 +244,9 @@ def _failure(error: BaseException) -> _Failure:
     """What an error of rasterio says, with the causes that it carries."""
     texts: list[str] = []
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()  # causes may go round in a circle
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
         texts.append(without_query(str(cause)))
         cause = cause.__cause__ or cause.__context__
     found = _STATUS.search(" ".join(texts))

@@ -16,6 +16,7 @@ from xglof.cube.grid import READ_CELL_PX, reading_lattice
 from xglof.cube.harmonise import check_radar_units, to_db
 from xglof.cube.layover import layover_and_shadow, radar_geometry
 from xglof.cube.marching import REACH_M, GridOnGround
+from xglof.cube.pixel_grid import PixelGrid
 from xglof.cube.planes import Planes, Reading, band_of, read_planes
 from xglof.cube.ranking import Ranking
 from xglof.cube.scenes import Chosen, Orbit, Selection, choose
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 RADAR = ("S1RTC", "S1GRD")
+_DEM_REACH_M = 1000.0  # more than the halo of pixels that elevation is interpolated with, at any latitude
 _IN_TIME = ("S2L2A", *RADAR)  # in the order in which they give a cube its time steps
 Axis = Sequence[datetime] | Literal["each"] | None
 
@@ -72,8 +74,7 @@ class Plan:
         """The usable scenes of a modality around the grid; asked twice, searched once."""
         key = (modality, margin_px, widened)
         if key not in self._known:
-            # a quarter of a pixel inwards: files that only share an edge with the grid stay out
-            area = self.geobox.pad(margin_px).footprint("EPSG:4326", buffer=-0.25).geom
+            area = self._area(modality, margin_px)
             wishes = self.wishes
             self._known[key] = choose(
                 self.archive,
@@ -86,6 +87,15 @@ class Plan:
                 offset_needed=wishes.offset == "metadata",
             )
         return self._known[key]
+
+    def _area(self, modality: str, margin_px: int) -> Any:
+        """Where scenes are looked for, in degrees."""
+        if modality != "DEM":
+            # a quarter of a pixel inwards: files that only share an edge with the grid stay out
+            return self.geobox.pad(margin_px).footprint("EPSG:4326", buffer=-0.25).geom
+        # tiles end where others begin: the next one is needed to interpolate, and to tell it from sea
+        reach = 3 + math.ceil(_DEM_REACH_M / PixelGrid.of(self.geobox)[0].step_m)
+        return self.geobox.pad(margin_px + reach).footprint("EPSG:4326").geom
 
     def read(self, chosen: Chosen, groups: Sequence[Sequence[Scene]], margin_px: int = 0) -> Planes:
         """Bands on the grid, widened by a margin."""

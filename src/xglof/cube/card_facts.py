@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xglof.bands import LAYERS, MODALITIES, resolve
-from xglof.cube.coverage import HIDES_S2, sensors_of
+from xglof.cube.coverage import HIDES_S2, optical_sight, sensors_of
 from xglof.cube.flags import Flag
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ def _observed(data: xr.Dataset) -> NDArray[Any] | None:
     if layer == "lake":
         seen = values != _UNOBSERVED
     elif "S2L2A" in sensors:
-        seen = (values & int(HIDES_S2)) == 0
+        seen = (optical_sight(values) & int(HIDES_S2)) == 0
     elif "S1RTC" in sensors:
         seen = (values & int(Flag.s1_nodata)) == 0
     else:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from xglof.bands import MODALITIES, resolve
+from xglof.cube.arguments import check_choices, check_limits, check_modalities
 from xglof.cube.assemble import Plan, Wishes, assemble
 from xglof.cube.flags import check_flags
 from xglof.cube.grid import check_grid_request
-from xglof.cube.load import check_choices, check_limits, check_modalities, reach, reading_of
+from xglof.cube.load import reach, reading_of
 from xglof.cube.scenes import Orbit
 from xglof.cube.sources import Period, parse_period
 from xglof.cube.stacks import Backend, OnError
@@ -41,7 +42,9 @@ def complete(
     ----------
     cube
         A Dataset on a grid with a CRS, such as one of ``odc.stac.load``: dims ``(time, y, x)``, or the names
-        that its grid gives them; ``time`` may be absent.
+        that its grid gives them; ``time`` may be absent. Nothing of it is converted: models and indices take
+        Sentinel-2 as reflectance x 10,000 without the radiometric offset, nodata 0 or NaN, and ``vv`` and
+        ``vh`` as dB, nodata NaN.
     catalog, max_cloud_cover, orbit, offset, on_error, backend
         As :func:`xglof.open_cube` takes them.
     time
@@ -72,7 +75,7 @@ def complete(
     cube = cube.rename(resolve(cube.data_vars))
     geobox = _geobox(cube)
     names = _missing(cube, modalities)
-    check_limits(max_cloud_cover, max_gap_days, orbit, None)
+    check_limits(names, max_cloud_cover, max_gap_days, orbit, None)
     check_choices(offset=offset, on_error=on_error, backend=backend)
     axis = _moments(cube)
     if axis is None and time is None and any(MODALITIES[name].has_time for name in names):
@@ -85,6 +88,9 @@ def complete(
     plan = Plan(archive, geobox, reading_of(archive, on_error, backend), wishes)
     chunks = _chunks(cube, geobox)
     known = _under_own_names(cube, geobox)
+    if axis is not None:  # a datetime holds microseconds; the cube's own moments come back at the end
+        moments = np.array([moment.replace(tzinfo=None) for moment in axis], dtype="datetime64[ns]")
+        known = known.assign_coords(time=moments)
     made = assemble(plan, names, chunks, axis, known.drop_vars("flags", errors="ignore"))
     if "flags" in known:
         made = made.assign(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xglof.bands import CLD, LAYERS, MODALITIES, SAR_BANDS, Band, resolve
 from xglof.cube.flags import Flag, check_flags, flag_attrs
-from xglof.cube.reduce import NO_DAY, OPTICAL, RADAR, STEP, Sensor, Use
+from xglof.cube.reduce import FROZEN, NO_DAY, OPTICAL, RADAR, STEP, Sensor, Use
 from xglof.cube.sources import Period, parse_period
 from xglof.cube.window_stack import Groups, Method, Recipe, planes
 from xglof.cube.windows import Window, describe, repeats, windows
@@ -104,7 +104,8 @@ def composite(
           (by ``s1_items``, ``s2_items``) counts once, here and in a median.
         - ``flags``: where a sensor has nothing usable, every bit that it had in the window, or its nodata
           bit. Elsewhere the bits not in ``unusable`` that the observation has, under ``"median"`` those that
-          at least half of the usable ones have.
+          at least half of the usable ones have. ``snow`` and ``ice`` are Sentinel-2's; where only Sentinel-1
+          is usable, those of its steps, under ``"median"`` of more than half.
 
         Texts along time are joined; ``sun_azimuth`` and ``sun_elevation`` are means over the window's
         steps. ``s2_offset``, ``s1_gap_days``, ``s1_time`` and others are dropped: no one value holds for a
@@ -245,7 +246,7 @@ def _sensors(unusable: Sequence[str], held: set[str]) -> dict[str, Sensor]:
     """Bits of the sensors that the cube holds."""
     bits = functools.reduce(operator.or_, (Flag[name] for name in unusable), Flag(0))
     # what else tells of snow, without Sentinel-2, goes with the sensor that looked
-    own = {"s2": OPTICAL, "s1": RADAR if "s2" in held else RADAR | Flag.snow | Flag.ice}
+    own = {"s2": OPTICAL, "s1": RADAR if "s2" in held else RADAR | FROZEN}
     return {
         name: Sensor(
             own=int(own[name]),
@@ -336,7 +337,7 @@ def _band_attrs(attrs: dict[str, Any], name: str, median: bool) -> dict[str, Any
 
 _FLAGS_COMMENT = (
     "where a sensor has nothing usable, every bit that it had in the window or its nodata bit; elsewhere "
-    "the warnings of what is shown"
+    "the warnings of what is shown, snow and ice of Sentinel-1's steps where that alone is"
 )
 
 

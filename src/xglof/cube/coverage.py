@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from xglof.bands import MODALITIES, resolve
 from xglof.cube.flags import Flag, check_flags
+from xglof.cube.reduce import failed_of
 from xglof.errors import CubeError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-#: What hides the ground from Sentinel-2. Snow, ice and a low sun do not.
+#: What hides the ground from Sentinel-2, ``failed_read`` where it was its own. Snow, ice, a low sun do not.
 HIDES_S2 = Flag.s2_nodata | Flag.cloud | Flag.cloud_shadow | Flag.terrain_shadow | Flag.failed_read
 #: The bits that a cube's sensors set, by what a cube must hold for them to mean something.
 SENSOR_FLAGS: Mapping[str, tuple[Flag, ...]] = {
@@ -32,7 +33,8 @@ SENSOR_FLAGS: Mapping[str, tuple[Flag, ...]] = {
     "S1RTC": (Flag.s1_nodata, Flag.s1_layover, Flag.s1_unknown),
     "DEM": (Flag.dem_nodata,),
 }
-#: Where a pixel of Sentinel-2 goes when every pixel is counted once: to the first of these whose bit it has.
+#: Where a pixel of Sentinel-2 goes when every pixel is counted once: to the first of these whose bit it has,
+#: ``failed_read`` only where it was its own.
 SIGHTS: Mapping[str, Flag] = {
     "failed_read": Flag.failed_read,
     "s2_nodata": Flag.s2_nodata,
@@ -64,7 +66,9 @@ def coverage(cube: xr.Dataset) -> xr.Dataset:
 
         - ``pixels``: int64, of the grid.
         - ``s2_observed``: float64, share of the pixels that Sentinel-2 saw the ground of: no ``s2_nodata``,
-          ``cloud``, ``cloud_shadow``, ``terrain_shadow`` nor ``failed_read``. Snow and ice are seen.
+          ``cloud``, ``cloud_shadow``, ``terrain_shadow`` nor a ``failed_read`` of its own. Snow and ice are
+          seen. ``failed_read`` says not which file failed: it is Sentinel-2's where that has no data, or
+          where neither Sentinel-1 nor the elevation lacks data.
         - ``s1_observed``: float64, share of the pixels that have Sentinel-1 data.
         - ``cloud``, ``snow``, ``s1_layover`` and so on, one a :class:`~xglof.cube.flags.Flag`: float64, share
           of the pixels that have the flag. A pixel may have several.
@@ -166,13 +170,33 @@ def _along_time(cube: xr.Dataset) -> dict[str, xr.Variable]:
     return {name: coord.expand_dims("time") for name, coord in single.items() if name != mapping}
 
 
+def optical_sight(flags: NDArray[Any]) -> NDArray[Any]:
+    """Flags as they matter to Sentinel-2: without a ``failed_read`` of Sentinel-1 or of the elevation.
+
+    Parameters
+    ----------
+    flags
+        Bits of :class:`~xglof.cube.flags.Flag`, whole numbers of any size.
+
+    Returns
+    -------
+    numpy.ndarray
+        The same type and shape. The ground was seen where no bit of :data:`HIDES_S2` is left.
+    """
+    lacks = {name: (flags & int(Flag[f"{name}_nodata"])) != 0 for name in ("s2", "s1", "dem")}
+    failed = (flags & int(Flag.failed_read)) != 0
+    elsewhere = failed & ~failed_of("s2", failed, lacks)
+    return np.where(elsewhere, flags ^ int(Flag.failed_read), flags)
+
+
 @functools.cache
 def _masks(sensors: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Names of the counts, and ``(pattern, count)``: 1 where a pattern of the bits belongs to a count."""
     patterns = np.arange(1 << _BITS)
+    sight = optical_sight(patterns)
     masks: dict[str, Any] = {}
     if "S2L2A" in sensors:
-        masks["s2_observed"] = patterns & HIDES_S2 == 0
+        masks["s2_observed"] = sight & HIDES_S2 == 0
     if "S1RTC" in sensors:
         masks["s1_observed"] = patterns & Flag.s1_nodata == 0
     for flag in [*(flag for name in sensors for flag in SENSOR_FLAGS[name]), Flag.failed_read]:
@@ -181,8 +205,8 @@ def _masks(sensors: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.int64]
         left = np.ones(patterns.shape, dtype=bool)
         sights = {}
         for name, flag in SIGHTS.items():
-            sights[f"sight_{name}"] = left & (patterns & flag == flag)
-            left = left & (patterns & flag != flag)
+            sights[f"sight_{name}"] = left & (sight & flag == flag)
+            left = left & (sight & flag != flag)
         masks |= dict(reversed(sights.items()))
     return tuple(masks), np.stack([*masks.values()], axis=1).astype(np.int64)
 

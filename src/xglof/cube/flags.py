@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xglof.bands import CLD, MODALITIES, S1_MASK, SAR_BANDS
-from xglof.cube.ice import ICE_B08_BELOW, frozen_prior, latitude_of, snow_and_ice
+from xglof.cube.ice import frozen_prior, latitude_of, snow_and_ice
 from xglof.cube.layover import BOTH, SHADOW, UNKNOWN
 from xglof.cube.shadow import SHADOW_DISTANCE_M, terrain_shadow
 from xglof.errors import CubeError
@@ -42,7 +42,7 @@ LOW_SUN_DEG = 10.0
 CLOUD_PROBABILITY_PERCENT = 50
 #: What a failed read can be told of.
 SENSORS = ("S2L2A", "S1", "DEM")
-_CLOUD, _CLOUD_SHADOW, _SNOW = (8, 9, 10), 3, 11  # classes of SCL
+_NODATA, _CLOUD, _CLOUD_SHADOW, _SNOW = (0, 1), (8, 9, 10), 3, 11  # classes of SCL
 
 
 class Flag(IntFlag):
@@ -110,10 +110,11 @@ def optical_bits(
     low_sun
         bool, broadcast against the bands: the sun stands below 10 degrees.
     bands
-        The 12 bands, uint16 reflectance x 10,000, nodata 0. A pixel with a 0 in any of them is ``s2_nodata``.
+        The 12 bands or some of them, uint16 reflectance x 10,000, nodata 0; of a user's own cube floats too,
+        nodata NaN or 0. A pixel without data in any of them is ``s2_nodata``.
     scl
-        Scene classification (0 nodata, 3 cloud shadow, 8-10 cloud, 11 snow) or ``None``.
-        Snow with B08 below 4000 is ``ice``.
+        Scene classification (0 nodata, 1 saturated or defective, 3 cloud shadow, 8-10 cloud, 11 snow) or
+        ``None``. A defective pixel is no observation: ``s2_nodata``.
     cloud_percent
         Cloud probability, uint8 percent, 255 unknown, or ``None``.
     cloud_probability
@@ -122,21 +123,27 @@ def optical_bits(
     Returns
     -------
     numpy.ndarray
-        uint16 bits of :class:`Flag`. ``snow`` and ``ice`` are those of SCL and those of
-        :func:`~xglof.cube.ice.snow_and_ice`; a pixel of no data has neither.
+        uint16 bits of :class:`Flag`. ``snow`` and ``ice`` are those of
+        :func:`~xglof.cube.ice.snow_and_ice`, which SCL 11 enters; a pixel of no data has neither. Without
+        B03, B08 and B11 as reflectance x 10,000 (whole numbers) SCL 11 alone is ``snow``.
     """
-    missing = np.zeros(bands["B08"].shape, dtype=bool)
+    known = [*bands.values(), *(layer for layer in (scl, cloud_percent) if layer is not None)]
+    missing = np.zeros(known[0].shape, dtype=bool)
     for band in bands.values():
-        missing |= band == 0
+        missing |= (band == 0) | (np.isnan(band) if band.dtype.kind == "f" else False)
     cloud = np.zeros(missing.shape, dtype=bool)
-    snow, ice = snow_and_ice(bands["B03"], bands["B08"], bands["B11"])
+    classified = None if scl is None else scl == _SNOW
+    needed = [
+        bands[name] for name in ("B03", "B08", "B11") if name in bands and bands[name].dtype.kind in "ui"
+    ]
+    if len(needed) == 3:
+        snow, ice = snow_and_ice(needed[0], needed[1], needed[2], classified)
+    else:
+        snow, ice = (cloud if classified is None else classified), cloud
     bits = np.where(low_sun, Flag.low_sun, 0) + np.zeros(missing.shape, dtype=np.uint16)
     if scl is not None:
-        missing |= scl == 0
+        missing |= np.isin(scl, _NODATA)
         cloud |= np.isin(scl, _CLOUD)
-        dark = bands["B08"] < ICE_B08_BELOW
-        snow |= (scl == _SNOW) & ~dark
-        ice |= (scl == _SNOW) & dark
         bits |= np.where(scl == _CLOUD_SHADOW, Flag.cloud_shadow, 0)
     if cloud_percent is not None:
         cloud |= (cloud_percent >= cloud_probability) & (cloud_percent != int(CLD.nodata))
@@ -197,7 +204,7 @@ def prior_bits(
     *,
     optical: bool,
 ) -> NDArray[np.uint16]:
-    """The bits with ``ice`` added where only radar saw a pixel and lakes are likely frozen.
+    """The bits with ``ice`` added where only radar saw a pixel, in deep winter where lakes freeze.
 
     Parameters
     ----------
@@ -250,7 +257,7 @@ def quality_flags(
     -------
     xarray.DataArray
         uint16, dims of the cube. A task costs a few passes over its block's bands. Attributes say who
-        decided: ``cloud_mask``, ``radar_geometry`` and ``ice_prior``.
+        decided: ``cloud_mask``, ``radar_geometry`` and ``ice_prior``; ``low_sun`` says where nobody could.
 
     Raises
     ------
@@ -263,12 +270,12 @@ def quality_flags(
     if not 1 <= cloud_probability <= 100:
         raise CubeError(f"cloud_probability is {cloud_probability}; expected percent, 1 to 100")
     parts: list[xr.DataArray] = []
-    if all(name in cube for name in MODALITIES["S2L2A"].names):
+    if _optical_names(cube):
         kernel = functools.partial(_optical, names=_optical_names(cube), cloud_probability=cloud_probability)
         bands = [cube[name] for name in _optical_names(cube)]
         parts.append(_lazy(kernel, cube.sun_elevation < LOW_SUN_DEG, *bands))
-    if all(name in cube for name in SAR_BANDS):
-        parts.append(_lazy(radar_bits, cube.vv, cube.vh, *_layover_codes(cube, layover)))
+    if radar := [cube[name] for name in SAR_BANDS if name in cube]:
+        parts.append(_lazy(radar_bits, radar[0], radar[-1], *_layover_codes(cube, layover)))
     if "dem" in cube:
         parts.append(_lazy(dem_bits, cube.dem))
     if shadow is not None:
@@ -284,11 +291,12 @@ def quality_flags(
         cloud_mask=_cloud_source(cube, cloud_probability),
         radar_geometry=_geometry_source(cube, layover),
         ice_prior=prior,
+        low_sun=_sun_source(cube),
     )
 
 
 def _optical_names(cube: xr.Dataset) -> list[str]:
-    return [*MODALITIES["S2L2A"].names, *(name for name in ("SCL", CLD.name) if name in cube)]
+    return [name for name in (*MODALITIES["S2L2A"].names, "SCL", CLD.name) if name in cube]
 
 
 def _optical(
@@ -318,7 +326,7 @@ def _with_prior(cube: xr.Dataset, flags: xr.DataArray) -> tuple[xr.DataArray, st
     dated = "time" in cube.vv.dims and cube.time.dtype.kind == "M"
     if "dem" not in cube or not dated or cube.odc.geobox is None:
         return flags, "none: needs the DEM, dates and a CRS"
-    kernel = functools.partial(prior_bits, optical="B02" in cube)
+    kernel = functools.partial(prior_bits, optical=bool(_optical_names(cube)))
     days = xr.DataArray(cube.time.dt.dayofyear.values, dims="time")
     marked = _lazy(kernel, flags, cube.dem, latitude_of(cube, cube.dem), days)
     return marked, "ice by elevation, latitude and season where only Sentinel-1 saw a pixel"
@@ -328,6 +336,19 @@ def _cloud_source(cube: xr.Dataset, cloud_probability: int) -> str:
     sources = ["SCL"] if "SCL" in cube else []
     sources += [f"{CLD.name} >= {cloud_probability} %"] if CLD.name in cube else []
     return " or ".join(sources) or "none"
+
+
+def _sun_source(cube: xr.Dataset) -> str:
+    """What decided about ``low_sun``; angles that are not in memory are not asked."""
+    if not all(name in cube for name in MODALITIES["S2L2A"].names):
+        return "none: no Sentinel-2"
+    rule = f"sun_elevation below {LOW_SUN_DEG:g} degrees"
+    if cube.sun_elevation.chunks is not None:
+        return rule
+    unknown = np.isnan(np.atleast_1d(cube.sun_elevation.values))
+    if unknown.all():
+        return "unknown: the items state no sun angles"
+    return f"{rule}; unknown on {unknown.sum()} of {unknown.size} dates" if unknown.any() else rule
 
 
 def _geometry_source(cube: xr.Dataset, layover: Any | None) -> str:

@@ -14,6 +14,8 @@ from xglof.errors import CatalogError
 if TYPE_CHECKING:
     from xglof.cube.sources import Period
 
+_MOMENTS = ("datetime", "start_datetime", "end_datetime")
+
 
 @dataclass(frozen=True, slots=True)
 class GeoParquetArchive:
@@ -30,7 +32,7 @@ class GeoParquetArchive:
         return self.path.parent
 
     def find(self, collections: Sequence[str], bounds: Sequence[float] | None, period: Period) -> list[Any]:
-        """Items of some collections whose bounds meet the bounds, in the period.
+        """Items of some collections or of none whose bounds meet the bounds, in the period.
 
         Raises
         ------
@@ -40,6 +42,7 @@ class GeoParquetArchive:
         to_items = _stac_table_to_items()
         with self._readable():
             table = self._dataset().to_table(filter=self._filter(collections, bounds, period))
+            table = table.drop_columns([name for name in _MOMENTS if name in self._empty_columns()])
             documents = [_without_nulls(document) for document in to_items(table)]
             items = [item_of(document) for document in documents]
         for item in items:
@@ -60,14 +63,24 @@ class GeoParquetArchive:
         Raises
         ------
         CatalogError
-            The file is no stac-geoparquet file.
+            The file is no stac-geoparquet file, or its moments are no timestamps with a time zone.
         """
+        import pyarrow.types as kinds
+
         with self._readable():
-            names = self._dataset().schema.names
-        absent = [name for name in ("id", "collection", "geometry", "assets") if name not in names]
+            schema = self._dataset().schema
+        absent = [name for name in ("id", "collection", "geometry", "assets") if name not in schema.names]
         if absent:
             raise CatalogError(
                 f"{self.path} has no column {absent[0]!r}; expected a stac-geoparquet file of STAC items"
+            )
+        for name in _MOMENTS:
+            kind = schema.field(name).type if name in schema.names else None
+            if kind is None or kinds.is_null(kind) or (kinds.is_timestamp(kind) and kind.tz):
+                continue
+            raise CatalogError(
+                f"{self.path} has {name!r} as {kind}; expected timestamps with a time zone. Write the file "
+                "with stac_geoparquet.arrow.to_parquet"
             )
         return self
 
@@ -76,11 +89,20 @@ class GeoParquetArchive:
 
         return pyarrow.dataset.dataset(self.path, format="parquet")
 
+    def _empty_columns(self) -> list[str]:
+        """Columns of nothing but nulls, which have no type that could be compared or converted."""
+        import pyarrow.types as kinds
+
+        return [field.name for field in self._dataset().schema if kinds.is_null(field.type)]
+
     def _filter(self, collections: Sequence[str], bounds: Sequence[float] | None, period: Period) -> Any:
         import pyarrow.compute as pc
 
-        names = self._dataset().schema.names
-        chosen = pc.field("collection").isin(list(collections))
+        empty = self._empty_columns()
+        names = [name for name in self._dataset().schema.names if name not in empty]
+        chosen = ~pc.is_valid(pc.field("collection"))
+        if "collection" in names:
+            chosen |= pc.field("collection").isin(list(collections))
         if bounds is not None and "bbox" in names:
             west, south, east, north = bounds
             box = {edge: pc.field("bbox", edge) for edge in ("xmin", "ymin", "xmax", "ymax")}

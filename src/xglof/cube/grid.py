@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,10 @@ def area_of(aoi: object) -> Any:
     """
     shape = _shape_of(aoi)
     if shape.is_empty or not shape.area > 0:
-        raise CubeError(f"the area of interest is empty ({shape.geom_type}); expected a polygon or a bbox")
+        what = "without coordinates" if shape.is_empty else f"without extent, {shape.bounds}"
+        raise CubeError(
+            f"the area of interest is empty (a {shape.geom_type} {what}); expected a polygon or a bbox"
+        )
     west, south, east, north = shape.bounds
     if west < -180 or east > 180 or south < -90 or north > 90:
         raise CubeError(
@@ -107,7 +111,7 @@ def _read_geojson(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CubeError(f"cannot read the area of interest {path}: {error.strerror}") from error
     except ValueError as error:
-        raise CubeError(f"{path} is not GeoJSON: {error}") from error
+        raise CubeError(f"{path} is not GeoJSON ({error}); give a file with a Polygon") from error
     if not isinstance(content, dict):
         raise CubeError(f"{path} is not GeoJSON: expected an object, got {type(content).__name__}")
     return content
@@ -120,6 +124,8 @@ def _from_geojson(content: dict[str, Any]) -> Any:
     if content.get("type") == "FeatureCollection":
         return shapely.union_all([_from_geojson(feature) for feature in content.get("features", [])])
     geometry = content.get("geometry") if content.get("type") == "Feature" else content
+    if geometry is None:
+        raise CubeError("the Feature of the area of interest has no geometry (null); give it a Polygon")
     try:
         return shape(geometry)
     except (AttributeError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError) as error:
@@ -141,8 +147,9 @@ def check_grid_request(aoi: object, resolution: float | None, crs: object, geobo
             raise CubeError(f"geobox= says it all; leave out {', '.join(given)}")
         _check_geobox(geobox)
         return
-    if resolution is not None and not (math.isfinite(resolution) and resolution > 0):
-        raise CubeError(f"resolution is {resolution}; expected a number above 0, in units of the CRS")
+    number = isinstance(resolution, Real) and math.isfinite(resolution) and resolution > 0
+    if resolution is not None and not number:
+        raise CubeError(f"resolution is {resolution!r}; expected a number above 0, in units of the CRS")
     if crs is not None:
         _check_units(_crs_of(crs), resolution)
 
@@ -153,7 +160,9 @@ def _crs_of(crs: object) -> Any:
     try:
         return CRS(crs)
     except Exception as error:  # pyproj and odc-geo raise several kinds
-        raise CubeError(f"crs={crs!r} is not understood: {error}") from error
+        raise CubeError(
+            f"crs={crs!r} is not understood ({error}); expected such as 'EPSG:32645', or leave it out"
+        ) from error
 
 
 def _check_units(crs: Any, resolution: float | None) -> None:

@@ -20,6 +20,7 @@ from xglof.errors import CatalogError, CubeError
 
 #: What ESA adds to the digital numbers of Sentinel-2 from processing baseline 04.00 on (BOA_ADD_OFFSET).
 BOA_OFFSET = 1000
+_FIRST_WITH_OFFSET = 4.0
 #: Bands whose darkest numbers tell whether the offset is in them: dark over water, shadow and plants, and
 #: dark over snow.
 DARK_BANDS = ("B02", "B04", "B11", "B12")
@@ -124,7 +125,8 @@ def stated_offset(
     if not text:
         return None
     number = baseline_number(item_id, text, name=baseline_name)
-    return Offset(BOA_OFFSET if number >= 4 else 0, "baseline" if flag is None else "flag", text)
+    value = BOA_OFFSET if number >= _FIRST_WITH_OFFSET else 0
+    return Offset(value, "baseline" if flag is None else "flag", text)
 
 
 def dark_level(raw: Mapping[str, NDArray[np.integer[Any]]]) -> float:
@@ -182,7 +184,8 @@ def check_offset(item_id: str, stated: Offset | None, darkest: float) -> Offset:
     """The radiometric offset of an item once its pixels were looked at.
 
     Where the pixels contradict what is stated, or nothing is stated, the pixels decide. Where they cannot
-    tell, what is stated stays.
+    tell, what is stated stays. A baseline below 04 never had the offset: there numbers that could hold one
+    are of dry rock or haze, and tell nothing.
 
     Parameters
     ----------
@@ -214,13 +217,17 @@ def check_offset(item_id: str, stated: Offset | None, darkest: float) -> Offset:
             )
         return stated
     value = 0 if darkest < low else BOA_OFFSET
-    if stated is not None and stated.value == value:
+    baseline = "" if stated is None else stated.baseline
+    never = bool(baseline) and baseline_number(item_id, baseline) < _FIRST_WITH_OFFSET
+    if stated is not None and (stated.value == value or (never and value)):
         return stated
-    return Offset(value, "pixels", "" if stated is None else stated.baseline)
+    return Offset(value, "pixels", baseline)
 
 
 def baseline_number(item_id: str, text: str, *, name: str = BASELINE_NAME) -> float:
     """A processing baseline as a number: ``"05.09"`` and ``"N0509"`` give 5.09; ``""`` gives 0.
+
+    A baseline that was written as a number lost its last zero: ``"5.1"`` is 05.10.
 
     Raises
     ------
@@ -229,10 +236,10 @@ def baseline_number(item_id: str, text: str, *, name: str = BASELINE_NAME) -> fl
     """
     if not text:
         return 0.0
-    match = re.fullmatch(r"N?(\d{1,2})\.?(\d{2})", text.strip())
+    match = re.fullmatch(r"N?(\d{1,2})(?:\.(\d{1,2})|(\d{2}))", text.strip())
     if match is None:
         raise CatalogError(f"item {item_id}: {name} is {text!r}; expected a number such as '05.09'")
-    return int(match[1]) + int(match[2]) / 100
+    return int(match[1]) + int((match[2] or match[3]).ljust(2, "0")) / 100
 
 
 def remove_offset(raw: NDArray[np.uint16], offset: NDArray[np.integer[Any]] | int) -> NDArray[np.uint16]:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
 
+from xglof.bands import Resampling
 from xglof.cube.access import Access
+from xglof.cube.arguments import (
+    check_choices,
+    check_chunks,
+    check_limits,
+    check_modalities,
+    check_resampling,
+)
 from xglof.cube.assemble import RADAR, Plan, Wishes, assemble
 from xglof.cube.composite import composite as compose
 from xglof.cube.grid import area_of, check_grid_request, grid_of
 from xglof.cube.harmonise import GRD_WARNING, check_radar_units
-from xglof.cube.planes import Reading
+from xglof.cube.planes import Methods, Reading
 from xglof.cube.providers import PROVIDERS, Provider, collections_of
 from xglof.cube.ranking import RankBy, Ranking
-from xglof.cube.scenes import Orbit, Selection, check_orbit, choose
+from xglof.cube.scenes import Orbit, Selection, choose
 from xglof.cube.sources import Archive, Period, open_archive, parse_period
 from xglof.cube.stacks import Backend, OnError
 from xglof.cube.window_stack import Method
@@ -24,8 +32,6 @@ from xglof.errors import CubeError
 
 if TYPE_CHECKING:
     import xarray as xr
-
-_ALL = ("S2L2A", "S1RTC", "S1GRD", "DEM")
 
 
 def open_cube(
@@ -48,6 +54,7 @@ def open_cube(
     offset: Literal["metadata", "pixels"] = "metadata",
     on_error: OnError = "raise",
     backend: Backend = "odc-stac",
+    resampling: Mapping[str, Resampling] | None = None,
 ) -> xr.Dataset:
     """A lazy cube of Sentinel-2, Sentinel-1 and the Copernicus DEM on one grid.
 
@@ -82,7 +89,9 @@ def open_cube(
         Sentinel-1 of this direction or relative orbit only, so that all dates are seen from one side.
     freq
         Composites over windows of time, ``"season"``, ``"month"`` or as
-        :func:`xglof.cube.windows.windows` takes it; ``None`` keeps the acquisitions.
+        :func:`xglof.cube.windows.windows` takes it; ``None`` keeps the acquisitions. Windows that ``time``
+        touches are whole, so that all of their acquisitions are searched. Every acquisition of Sentinel-1 in
+        a window counts, where a cube opened without ``freq`` holds those nearest to Sentinel-2 steps only.
     composite
         ``"median"``, ``"medoid"`` or ``"best"``, as :func:`xglof.composite` takes it.
     max_scenes
@@ -100,6 +109,9 @@ def open_cube(
         ``"flag"``: its pixels are nodata with the flag ``failed_read``.
     backend
         What reads the files: ``"odc-stac"``, or ``"stackstac"`` with the same values.
+    resampling
+        Band to ``"nearest"``, ``"bilinear"`` or ``"cubic"``, such as ``{"dem": "cubic"}``; others keep what
+        :mod:`xglof.bands` says: bilinear, and nearest for classes, which take no other.
 
     Returns
     -------
@@ -140,10 +152,17 @@ def open_cube(
     """
     names = check_modalities(modalities)
     check_grid_request(aoi, resolution, crs, geobox)
-    check_limits(max_cloud_cover, max_gap_days, orbit, max_scenes)
-    check_choices(rank_by=rank_by, offset=offset, on_error=on_error, backend=backend)
+    check_limits(names, max_cloud_cover, max_gap_days, orbit, max_scenes)
+    check_choices(composite=composite, rank_by=rank_by, offset=offset, on_error=on_error, backend=backend)
+    if freq is None and composite != "median":
+        raise CubeError(
+            f"composite={composite!r} needs windows of time: say which with freq=, such as 'month'"
+        )
+    methods = check_resampling(resampling)
     period = parse_period(time)
     spans = _windows(freq, period)
+    if spans:  # whole windows: the period says which
+        period = Period(spans[0].start, spans[-1].end - timedelta(microseconds=1))
     area = None if aoi is None else area_of(aoi)
     grid = geobox if area is None else grid_of(area, resolution, crs)
     archive = reach(catalog, names)
@@ -157,7 +176,7 @@ def open_cube(
     )
     if grid is None:
         grid = _grid_of_items(archive, names, wishes, resolution, crs)
-    plan = Plan(archive, grid, reading_of(archive, on_error, backend), wishes)
+    plan = Plan(archive, grid, reading_of(archive, on_error, backend, methods), wishes)
     wanted = check_chunks(chunks, grid.dimensions)
     if freq is None:
         return assemble(plan, names, wanted)
@@ -168,6 +187,8 @@ def _windows(freq: object, period: Period) -> tuple[Window, ...]:
     """The windows of a composite, where they can be known before the search."""
     if freq is None:
         return ()
+    if period.start is None or period.end is None:
+        windows(freq, "2020")  # a word that is not understood is said first
     if repeats(freq) and (period.start is None or period.end is None):
         raise CubeError(f"freq={freq!r} needs a time with both ends, such as time='2019/2023'")
     return windows(freq, period)
@@ -186,72 +207,15 @@ def reach(catalog: object, modalities: Sequence[str]) -> Archive:
     return open_archive(catalog)
 
 
-def reading_of(archive: Archive, on_error: OnError, backend: Backend) -> Reading:
+def reading_of(archive: Archive, on_error: OnError, backend: Backend, resampling: Methods = ()) -> Reading:
     """How an archive's files are read."""
     provider = archive.provider
     if provider is None:
-        return Reading(Access(archive.name), archive.root, on_error, backend, archive.searchable)
+        return Reading(Access(archive.name), archive.root, on_error, backend, resampling)
     access = Access(
         provider.name, provider.signing, tuple(sorted(provider.environment.items())), provider.concurrency
     )
-    return Reading(access, archive.root, on_error, backend, archive.searchable)
-
-
-def check_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
-    """The modalities in the package's order.
-
-    Raises
-    ------
-    CubeError
-        None, an unknown one, or both kinds of Sentinel-1.
-    """
-    if isinstance(modalities, str):
-        modalities = (modalities,)
-    for name in modalities:
-        if name not in _ALL:
-            raise CubeError(f"modality {name!r} is unknown; expected some of {', '.join(_ALL)}")
-    if not modalities:
-        raise CubeError(f"modalities= is empty; expected some of {', '.join(_ALL)}")
-    if all(name in modalities for name in RADAR):
-        raise CubeError("modalities= names S1RTC and S1GRD, which are both vv and vh; expected one of them")
-    return tuple(name for name in _ALL if name in modalities)
-
-
-def check_limits(
-    max_cloud_cover: float | None, max_gap_days: float, orbit: object, max_scenes: int | None
-) -> None:
-    """Refuse numbers out of their range."""
-    if max_cloud_cover is not None and not 0 <= max_cloud_cover <= 100:
-        raise CubeError(f"max_cloud_cover is {max_cloud_cover}; expected percent, 0 to 100")
-    if not 0 <= max_gap_days < math.inf:
-        raise CubeError(f"max_gap_days is {max_gap_days}; expected days, 0 or more")
-    check_orbit(orbit)
-    if max_scenes is not None and (isinstance(max_scenes, bool) or not max_scenes >= 1):
-        raise CubeError(f"max_scenes is {max_scenes!r}; expected a whole number, 1 or more")
-
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "rank_by": get_args(RankBy),
-    "offset": ("metadata", "pixels"),
-    "on_error": get_args(OnError),
-    "backend": get_args(Backend),
-}
-
-
-def check_choices(**given: str) -> None:
-    """Refuse a word that is none of an argument's."""
-    for name, value in given.items():
-        if value not in _CHOICES[name]:
-            raise CubeError(f"{name} is {value!r}; expected one of {', '.join(map(repr, _CHOICES[name]))}")
-
-
-def check_chunks(chunks: Mapping[str, Any] | None, dimensions: tuple[str, str]) -> dict[str, Any]:
-    """User's chunks under the names of the cube's dims (``y`` and ``x`` are understood on any grid)."""
-    names = {"time": "time", "y": dimensions[0], "x": dimensions[1]} | {name: name for name in dimensions}
-    unknown = [name for name in chunks or {} if name not in names]
-    if unknown:
-        raise CubeError(f"chunks= names {unknown[0]!r}; expected dims among time, {', '.join(dimensions)}")
-    return {names[name]: size for name, size in (chunks or {}).items()}
+    return Reading(access, archive.root, on_error, backend, resampling, archive.searchable)
 
 
 def _grid_of_items(
@@ -263,7 +227,13 @@ def _grid_of_items(
     if archive.searchable:
         raise CubeError(f"aoi= is needed to search {archive.name}; give one, or geobox=")
     chosen = choose(
-        archive, modalities[0], wishes.period, None, Selection(), max_cloud_cover=wishes.max_cloud_cover
+        archive,
+        modalities[0],
+        wishes.period,
+        None,
+        Selection(),
+        max_cloud_cover=wishes.max_cloud_cover,
+        offset_needed=False,  # of no consequence to a footprint
     )
     return grid_of(
         shapely.union_all([scene.footprint for scene in chosen.scenes]), resolution, crs, densify=False

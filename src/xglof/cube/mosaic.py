@@ -7,6 +7,7 @@ interpolated across, and no block is read twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from xglof.bands import Resampling
 from xglof.cube.harmonise import RadarUnits, remove_offset, to_power
 from xglof.cube.pixel_grid import PixelGrid, Window
 from xglof.cube.resample import halo_px, is_nodata, resample
-from xglof.cube.stacks import FAILED, SourceFile, Stack
+from xglof.cube.stacks import SourceFile, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Finish:
     Attributes
     ----------
     dtype, nodata
-        Of the arrays that are read and of the result.
+        Of the result.
     how
         Resampling.
     units
@@ -39,9 +40,11 @@ class Finish:
     seams
         Fill gaps of one native pixel between known ones (elevation).
     sea
-        Native parts, by grid, that no file covers and that are set to 0 (elevation).
-    failures
-        Blocks may hold :data:`FAILED`.
+        South and west of the degrees in which what no file covers is 0 (elevation).
+    fill
+        Nodata of the blocks that are read.
+    mark
+        What a block holds that could not be read; ``None`` where failures raise.
     """
 
     dtype: str
@@ -49,17 +52,29 @@ class Finish:
     how: Resampling
     units: RadarUnits | None = None
     seams: bool = False
-    sea: tuple[tuple[PixelGrid, Window], ...] = ()
-    failures: bool = False
+    sea: tuple[tuple[int, int], ...] = ()
+    fill: float = math.nan
+    mark: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Blocks of the files on one pixel grid that a part of the cube needs, the first file first."""
+    """Blocks of the files on one pixel grid that a part of the cube needs, the first file first.
+
+    Attributes
+    ----------
+    grid, window
+        The pixels that are needed.
+    places
+        First row and column of each block.
+    reaches
+        Where the file of each block has pixels.
+    """
 
     grid: PixelGrid
     window: Window
     places: tuple[tuple[int, int], ...]
+    reaches: tuple[Window, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,8 @@ class Cell:
     wanted: Window
     sources: tuple[Source, ...]
 
+
+_TILE_EDGE_DEG = 6 / 3600  # half of the widest pixel of the DEM, and a little
 
 Keys = list[tuple[Any, ...]]
 Offsets = tuple[tuple[int, ...], ...]
@@ -105,7 +122,7 @@ def mosaic(
     -------
     tuple
         Dask array ``(plane, y, x)`` of ``finish.dtype``, and a bool one of the same shape, ``None`` without
-        ``finish.failures``. A task takes one block of the cube, and the native blocks under it.
+        ``finish.mark``. A task takes one block of the cube, and the native blocks under it.
     """
     within = [[file for file in plane if file in stacks] for plane in planes]
     arrays = {stacks[file].array.name: stacks[file].array for plane in within for file in plane}
@@ -126,7 +143,7 @@ def mosaic(
                 keys = [[(held[p].array.name, held[p].index, *rest) for p, *rest in part] for part in picked]
                 offsets = tuple(tuple(plane[p].offset for p, *_ in part) for part in picked)
                 layer[key, g, i, j] = (fill_cell, cell, finish, offsets, keys)
-                if finish.failures:
+                if finish.mark is not None:
                     lost["failed-" + key, g, i, j] = (failed_cell, cell, finish, (key, g, i, j), keys)
     chunks = (
         (1,) * len(within),
@@ -135,7 +152,7 @@ def mosaic(
     )
     graph = HighLevelGraph.from_collections(key, layer, dependencies=list(arrays.values()))
     band = Array(graph, key, chunks, dtype=finish.dtype)
-    if not finish.failures:
+    if finish.mark is None:
         return band, None
     inputs: Any = [band, *arrays.values()]
     graph = HighLevelGraph.from_collections("failed-" + key, lost, dependencies=inputs)
@@ -152,7 +169,7 @@ class _Cells:
 
     def of(self, held: Sequence[Stack], window: Window) -> tuple[Cell, list[list[tuple[int, int, int]]]]:
         """The cell, and for each of its sources which block of which stack it takes."""
-        signature = (window, tuple((stack.grid, stack.window) for stack in held))
+        signature = (window, tuple((stack.grid, stack.window, stack.reach) for stack in held))
         if signature not in self.known:
             self.known[signature] = self._made(held, window)
         return self.known[signature]
@@ -162,14 +179,15 @@ class _Cells:
         sources, picked = [], []
         for grid in grids:
             needed = self._cover(grid, window)
-            places, blocks = [], []
+            places, reaches, blocks = [], [], []
             for number, stack in enumerate(held):
                 if stack.grid == grid:
                     for place, row, column in stack.blocks(needed):
                         places.append(place)
+                        reaches.append(stack.reach)
                         blocks.append((number, row, column))
             if places:
-                sources.append(Source(grid, needed, tuple(places)))
+                sources.append(Source(grid, needed, tuple(places), tuple(reaches)))
                 picked.append(blocks)
         return Cell(self.target, window, tuple(sources)), picked
 
@@ -211,7 +229,23 @@ def fill_cell(
             out = values
         else:
             np.copyto(out, values, where=empty)
+    if finish.sea:
+        _fill_sea(out, cell, finish.sea)
     return out[None]
+
+
+def _fill_sea(out: NDArray[Any], cell: Cell, sea: tuple[tuple[int, int], ...]) -> None:
+    """Set pixels without a height to 0 in the degrees that are sea."""
+    rows, columns = np.nonzero(np.isnan(out))
+    if not len(rows):
+        return
+    latitude, longitude = cell.target.degrees(rows + cell.wanted.top, columns + cell.wanted.left)
+    within = np.zeros(len(rows), dtype=bool)
+    for south, west in sea:  # tiles begin half a pixel beside whole degrees, so a little outwards
+        north_south = (latitude >= south - _TILE_EDGE_DEG) & (latitude < south + 1 + _TILE_EDGE_DEG)
+        east_west = (longitude >= west - _TILE_EDGE_DEG) & (longitude < west + 1 + _TILE_EDGE_DEG)
+        within |= north_south & east_west
+    out[rows[within], columns[within]] = 0
 
 
 def _joined(
@@ -219,19 +253,14 @@ def _joined(
 ) -> NDArray[Any]:
     """The files of one grid side by side, harmonised; the first valid pixel wins."""
     native = np.full(source.window.shape, finish.nodata, dtype=finish.dtype)
-    for place, offset, part in zip(source.places, offsets, parts, strict=True):
+    for place, reach, offset, part in zip(source.places, source.reaches, offsets, parts, strict=True):
         window = _window_of(place, part)
-        shared = window & source.window
+        shared = window & source.window & reach
         if not shared:
             continue
         values = _harmonised(part[0][shared.within(window)], finish, offset)
         into = native[shared.within(source.window)]
         np.copyto(into, values, where=is_nodata(into, finish.nodata))
-    for grid, part_of_sea in finish.sea:
-        shared = part_of_sea & source.window
-        if grid == source.grid and shared:
-            into = native[shared.within(source.window)]
-            into[is_nodata(into, finish.nodata)] = 0
     return _without_seams(native) if finish.seams else native
 
 
@@ -241,12 +270,19 @@ def _window_of(place: tuple[int, int], block: NDArray[Any]) -> Window:
 
 def _harmonised(values: NDArray[Any], finish: Finish, offset: int) -> NDArray[Any]:
     """Numbers of a file as the cube means them, before they are interpolated."""
-    if finish.failures:
-        failed = values == FAILED[finish.dtype]
-        values = np.where(failed, values.dtype.type(finish.nodata), values)
+    missing = np.zeros(values.shape, dtype=bool) if finish.mark is None else values == finish.mark
+    if not _alike(finish.fill, finish.nodata):
+        missing |= is_nodata(values, finish.fill)
     if finish.units is not None:
-        return to_power(values, finish.units)
-    return remove_offset(values, offset) if offset else values
+        values = to_power(values, finish.units)
+    elif offset:
+        values = remove_offset(values, offset)
+    values = values.astype(finish.dtype, copy=False)
+    return np.where(missing, values.dtype.type(finish.nodata), values) if missing.any() else values
+
+
+def _alike(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def _without_seams(heights: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -270,10 +306,12 @@ def failed_cell(
     lost = np.zeros(cell.wanted.shape, dtype=bool)
     for source, parts in zip(cell.sources, blocks, strict=True):
         native = np.zeros(source.window.shape, dtype=np.uint8)
-        for place, part in zip(source.places, parts, strict=True):
+        for place, reach, part in zip(source.places, source.reaches, parts, strict=True):
             window = _window_of(place, part)
-            shared = window & source.window
-            failed = part[0][shared.within(window)] == FAILED[finish.dtype]
+            shared = window & source.window & reach
+            if not shared:
+                continue
+            failed = part[0][shared.within(window)] == finish.mark
             native[shared.within(source.window)] |= failed
         if native.any():
             lost |= resample(

@@ -5,7 +5,7 @@ This is the one place that reads pixels while a graph is made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xglof.bands import SCL
 from xglof.cube.harmonise import DARK_BANDS, check_offset, dark_level
 from xglof.cube.scenes import hrefs
 from xglof.cube.steps import Scene, Step
@@ -43,8 +44,10 @@ def read_overview(href: str, reading: Reading, geobox: Any = None) -> NDArray[An
     from rasterio.enums import Resampling
     from rasterio.windows import Window, from_bounds
 
+    from xglof.cube.reader import open_raster
+
     def read(address: str) -> NDArray[Any]:
-        with rasterio.open(address, sharing=False) as file:
+        with open_raster(address) as file:
             window = Window(0, 0, file.width, file.height)
             if geobox is not None:
                 box = geobox.footprint(str(file.crs)).boundingbox
@@ -111,12 +114,22 @@ def clear_shares(steps: Sequence[Step], geobox: Any, reading: Reading) -> list[f
     area = geobox.footprint("EPSG:4326").geom
 
     def clear(scene: Scene) -> float:
+        """Of what the scene shows of the grid."""
         values = read_overview(hrefs(scene, reading.root)["SCL"], reading, geobox)
-        held = area.intersection(scene.footprint).area / area.area
-        return float(np.isin(values, _CLEAR).mean()) * held if values.size else 0.0
+        known = values[values != SCL.nodata]
+        return float(np.isin(known, _CLEAR).mean()) if known.size else 0.0
 
     scenes = [scene for step in steps for scene in step.scenes]
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        shares = dict(zip(scenes, threads.map(clear, scenes), strict=True))
-    # scenes of one step overlap: the best one counts, and others only for what it does not cover
-    return [min(1.0, sum(shares[scene] for scene in step.scenes)) for step in steps]
+        clearness = dict(zip(scenes, threads.map(clear, scenes), strict=True))
+    return [_clear_share(step, clearness, area) for step in steps]
+
+
+def _clear_share(step: Step, clearness: Mapping[Scene, float], area: Any) -> float:
+    """Clear share of an area: where scenes overlap the clearest counts, others for what it leaves out."""
+    left, share = area, 0.0
+    for scene in sorted(step.scenes, key=lambda each: -clearness[each]):
+        shown = left.intersection(scene.footprint).area / area.area
+        share += shown * clearness[scene]
+        left = left.difference(scene.footprint)
+    return share

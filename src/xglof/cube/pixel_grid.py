@@ -99,6 +99,13 @@ class PixelGrid:
             0, self.step_y, (window.top + self.phase_y) * self.step_y,
         )  # fmt: skip
 
+    def degrees(self, rows: Any, columns: Any) -> tuple[Any, Any]:
+        """Latitude and longitude of pixels' centres, from their absolute rows and columns."""
+        x = (columns + 0.5 + self.phase_x) * self.step_x
+        y = (rows + 0.5 + self.phase_y) * self.step_y
+        longitude, latitude = _transformer(self.crs, "EPSG:4326")(x, y)
+        return latitude, longitude
+
     def refinement(self, finer: PixelGrid) -> int | None:
         """How many pixels of ``finer`` lie along a side of one of this, where their lines agree; or ``None``.
 
@@ -125,6 +132,8 @@ class PixelGrid:
         xs, ys = _outline(other, window)
         if self.crs != other.crs:
             xs, ys = _transformer(other.crs, self.crs)(xs, ys)
+        if _crs(self.crs).geographic and np.isfinite(xs).all():
+            xs = xs[0] + (xs - xs[0] + 180) % 360 - 180  # a piece near 180 degrees does not span the globe
         rows, columns = ys / self.step_y - self.phase_y, xs / self.step_x - self.phase_x
         if not (np.isfinite(rows).all() and np.isfinite(columns).all()):
             return Window(0, 0, 0, 0)  # beyond where the projection is defined

@@ -8,17 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xglof.bands import LAYERS, MODALITIES, Band
-from xglof.cube.access import Access
+from xglof.bands import LAYERS, MODALITIES, SAR_BANDS, Band, Resampling
+from xglof.cube.access import Access, without_query
 from xglof.cube.grid import READ_CELL_PX
 from xglof.cube.mosaic import Finish, mosaic
 from xglof.cube.pixel_grid import PixelGrid, Window
 from xglof.cube.scenes import Chosen, hrefs
-from xglof.cube.sea import parts_of_sea
-from xglof.cube.stacks import Backend, FileType, OnError, SourceFile, open_stacks
+from xglof.cube.sea import degrees_of_sea
+from xglof.cube.stacks import FAILED, Backend, FileType, OnError, SourceFile, open_stacks
 from xglof.cube.steps import Scene
+from xglof.errors import CatalogError
 
 _HEADERS_AT_ONCE = 8
+
+#: Band name and resampling method.
+Methods = tuple[tuple[str, Resampling], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +37,22 @@ class Reading:
         What they may not leave, as :func:`xglof.cube.sources.asset_href` takes it.
     on_error, backend
         As :func:`xglof.open_cube` takes them.
+    resampling
+        Band and method of those bands that a user chose one for.
     whole
-        The archive itself was searched, so that what is not found is not there.
+        A known archive itself was searched, so that what is not found is not there.
     """
 
     access: Access
     root: Path | str | None
     on_error: OnError = "raise"
     backend: Backend = "odc-stac"
+    resampling: Methods = ()
     whole: bool = False
+
+    def how(self, band: Band) -> Resampling:
+        """The method for a band."""
+        return dict(self.resampling).get(band.name, band.resampling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,7 @@ def read_planes(chosen: Chosen, groups: Sequence[Sequence[Scene]], geobox: Any, 
 
     target, wanted = PixelGrid.of(geobox)
     files = _source_files(chosen, groups, reading)
-    types = {band: _file_type(chosen, band) for band in files}
+    types = {band: _file_type(chosen, band, reading) for band in files}
     stacks = open_stacks(
         {band: [file for plane in planes for file in plane] for band, planes in files.items()},
         types,
@@ -108,10 +119,10 @@ def read_planes(chosen: Chosen, groups: Sequence[Sequence[Scene]], geobox: Any, 
     )
     bands, failed = {}, None
     for band, planes in files.items():
-        finish = _finish(chosen, band, reading)
+        finish = _finish(chosen, band, types[band], reading)
         if chosen.product.worldwide and reading.whole:
             tiles = [file.geobox for plane in planes for file in plane]
-            finish = replace(finish, sea=parts_of_sea(tiles, target, wanted))
+            finish = replace(finish, sea=degrees_of_sea(tiles, geobox))
         prefix = f"{chosen.modality}-{band}"
         bands[band], lost = mosaic(planes, stacks[band], target, _tiling(wanted), finish, name=prefix)
         failed = lost if failed is None or lost is None else failed | lost
@@ -136,7 +147,13 @@ def _source_files(
         address = addresses[scene][band]
         grid = scene.grid(band) or headers[address]
         optical = chosen.modality == "S2L2A" and band in MODALITIES["S2L2A"].names
-        return SourceFile(scene.id, address, grid, scene.offset.value if optical and scene.offset else 0)
+        if not grid.axis_aligned:
+            raise CatalogError(
+                f"{without_query(address)} is rotated; expected rows and columns along the axes of its CRS: "
+                "warp the file, or leave the item out"
+            )
+        name = f"{scene.product.collection}/{scene.id}"  # two collections may use one id
+        return SourceFile(name, address, grid, scene.offset.value if optical and scene.offset else 0)
 
     return {
         band: [[file(scene, band) for scene in group if band in addresses[scene]] for group in groups]
@@ -153,21 +170,23 @@ def _headers(addresses: Iterable[str], access: Access) -> dict[str, Any]:
         return dict(zip(distinct, threads.map(read, distinct), strict=True))
 
 
-def _file_type(chosen: Chosen, band: str) -> FileType:
+def _file_type(chosen: Chosen, band: str, reading: Reading) -> FileType:
     product = chosen.product
-    how, linear = band_of(chosen.modality, band).resampling, product.units in (None, "power")
-    return FileType(product.dtype_of(band), product.nodata_of(band), how, linear)
+    how = reading.how(band_of(chosen.modality, band))
+    units = product.units if band in SAR_BANDS else None
+    return FileType(product.dtype_of(band), product.nodata_of(band), how, units)
 
 
-def _finish(chosen: Chosen, band: str, reading: Reading) -> Finish:
+def _finish(chosen: Chosen, band: str, kind: FileType, reading: Reading) -> Finish:
     layer = band_of(chosen.modality, band)
     return Finish(
         dtype=layer.dtype,
         nodata=layer.nodata,
-        how=layer.resampling,
+        how=reading.how(layer),
         units=chosen.product.units if layer.units == "dB" else None,
         seams=band == "dem",
-        failures=reading.on_error == "flag",
+        fill=kind.fill,
+        mark=FAILED[kind.dtype] if reading.on_error == "flag" else None,
     )
 
 

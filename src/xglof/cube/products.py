@@ -18,14 +18,22 @@ Signing = Literal["planetary-computer"]
 
 _DTYPES = ("uint8", "uint16", "int16", "float32")
 _RADAR = ("S1RTC", "S1GRD")
-#: What GDAL may be told by a profile; others, such as GDAL_DRIVER_PATH, could load code.
+#: What GDAL may be told by a profile. Others could load code (GDAL_DRIVER_PATH), trust anybody
+#: (GDAL_HTTP_UNSAFESSL), send a file along (GDAL_HTTP_HEADER_FILE) or are of the machine, not of the archive
+#: (proxies, certificates).
 _OPTIONS = re.compile(
-    r"AWS_|AZURE_|GS_|GDAL_HTTP_|GDAL_DISABLE_READDIR_ON_OPEN$|GDAL_CACHEMAX$|GDAL_INGESTED_BYTES_AT_OPEN$"
-    r"|CPL_VSIL_CURL_|VSI_CACHE"
+    r"AWS_(REGION|DEFAULT_REGION|S3_ENDPOINT|HTTPS|VIRTUAL_HOSTING|NO_SIGN_REQUEST|REQUEST_PAYER|MAX_KEYS"
+    r"|PROFILE|DEFAULT_PROFILE)"
+    r"|AZURE_(STORAGE_ACCOUNT|NO_SIGN_REQUEST)|GS_(NO_SIGN_REQUEST|USER_PROJECT)"
+    r"|GDAL_HTTP_(CONNECTTIMEOUT|TIMEOUT|LOW_SPEED_LIMIT|LOW_SPEED_TIME|MAX_RETRY|RETRY_DELAY|RETRY_CODES"
+    r"|MULTIRANGE|MULTIPLEX|MERGE_CONSECUTIVE_RANGES|VERSION|USERAGENT|TCP_KEEP\w+|MAX_\w*CONNECTIONS)"
+    r"|GDAL_(DISABLE_READDIR_ON_OPEN|CACHEMAX|INGESTED_BYTES_AT_OPEN)|CPL_VSIL_CURL_[A-Z0-9_]+|VSI_CACHE(_SIZE)?"
 )
 _SECRET = re.compile(
-    r"SECRET|PASSW|TOKEN|USERPWD|HEADERS?$|BEARER|CREDENTIAL|CONNECTION_STRING|ACCESS_KEY|_SAS\b|COOKIE"
+    r"SECRET|PASSW|TOKEN|USERPWD|HEADER|BEARER|CREDENTIAL|CONNECTION_STRING|ACCESS_KEY|PRIVATE_KEY|SSLKEY"
+    r"|_SAS\b|COOKIE|HMAC"
 )
+_LOGIN = re.compile(r"//[^/\s]*@|^[^/\s@:]+:[^/\s@]+@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +159,7 @@ class Provider:
 
 def _check_product(product: Product) -> None:
     where = f"product {product.collection!r}"
-    if product.modality not in MODALITIES:
+    if not isinstance(product.modality, str) or product.modality not in MODALITIES:
         raise CatalogError(
             f"{where}: modality is {product.modality!r}; expected one of {', '.join(MODALITIES)}"
         )
@@ -233,15 +241,20 @@ def _check_environment(provider: Provider, where: str) -> None:
     if not isinstance(provider.environment, Mapping):
         raise CatalogError(f"{where}: environment must be GDAL option -> text")
     for option, value in provider.environment.items():
-        if not isinstance(option, str) or not _OPTIONS.match(option):
-            raise CatalogError(
-                f"{where}: environment names {option!r}; expected GDAL's options for reading over a network "
-                "(AWS_, AZURE_, GS_, GDAL_HTTP_, CPL_VSIL_CURL_, VSI_CACHE)"
-            )
-        if _SECRET.search(option):  # its value is kept out of the message
+        if isinstance(option, str) and _SECRET.search(option.upper()):  # its value is never in the message
             raise CatalogError(
                 f"{where}: environment holds {option}, a secret; set it in the environment of the process "
                 "and name it under credentials"
             )
+        if not isinstance(option, str) or not _OPTIONS.fullmatch(option):
+            raise CatalogError(
+                f"{where}: environment names {option!r}; expected GDAL's options for reading an archive over "
+                "a network, such as AWS_S3_ENDPOINT, AWS_NO_SIGN_REQUEST, AZURE_STORAGE_ACCOUNT, "
+                "GDAL_HTTP_TIMEOUT or CPL_VSIL_CURL_CHUNK_SIZE. Set others in the environment of the process"
+            )
         if not isinstance(value, str):
             raise CatalogError(f"{where}: environment {option} is {value!r}; expected a text in quotes")
+        if _LOGIN.search(value):
+            raise CatalogError(
+                f"{where}: environment {option} holds a login, a secret; expected an address without one"
+            )

@@ -59,7 +59,7 @@ class Ranking:
         if self.by == "SCL":
             from xglof.cube.overviews import clear_shares
 
-            if any("SCL" not in scene.product.assets for step in steps for scene in step.scenes):
+            if any("SCL" not in scene.bands for step in steps for scene in step.scenes):
                 raise CatalogError(
                     'rank_by="SCL" needs a scene classification, which these items lack; use "cloud_cover"'
                 )

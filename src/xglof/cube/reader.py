@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from affine import Affine
 from dask.base import tokenize
 from odc.geo.geobox import GeoBox
 from odc.loader import RioDriver
@@ -48,7 +49,7 @@ class BlockReader:
         box = canonical(dst_geobox)
 
         def read(address: str) -> Any:
-            with _opened(address):
+            with open_raster(address):
                 pass
             inner = RioDriver().open(replace(self.source, uri=address), self.context)
             return inner.read(settings, box, dst=dst, selection=selection)
@@ -104,15 +105,16 @@ class StackReader:
         from stackstac.rio_reader import AutoParallelRioReader
 
         def read(address: str) -> Any:
-            with _opened(address):
+            with open_raster(address):
                 pass
             reader = AutoParallelRioReader(url=address, **self.settings)
             try:
                 return reader.read(window, **kwargs)
             except RuntimeError as error:  # stackstac wraps what rasterio raises
-                raise (error.__cause__ or error) from None
+                wrapped = error.__cause__ or error
             finally:
                 reader.close()
+            raise wrapped
 
         try:
             return self.access.attempt(read, self.url)
@@ -134,8 +136,8 @@ def file_grid(href: str, access: Access) -> Any:
     """
 
     def read(address: str) -> Any:
-        with _opened(address) as file:
-            return GeoBox(file.shape, file.transform, file.crs) if file.crs else None
+        with open_raster(address) as file:
+            return _north_up(file) if file.crs else None
 
     geobox = access.attempt(read, href)
     if geobox is None or geobox.crs is None:
@@ -146,8 +148,22 @@ def file_grid(href: str, access: Access) -> Any:
     return geobox
 
 
-def _opened(address: str) -> Any:
-    """The file, if it is of a format that names no further files."""
+def _north_up(file: Any) -> Any:
+    """The grid of a file, its rows running southwards whichever way they are stored."""
+    transform = file.transform
+    if transform.e > 0:
+        transform = transform * Affine.translation(0, file.height) * Affine.scale(1, -1)
+    return GeoBox(file.shape, transform, file.crs)
+
+
+def open_raster(address: str) -> Any:
+    """The opened file, if it is of a format that names no further files.
+
+    Raises
+    ------
+    CatalogError
+        It is of another format.
+    """
     file = rasterio.open(address, sharing=False)
     if file.driver not in FORMATS:
         found = file.driver

@@ -39,6 +39,8 @@ OPTICAL = (
     | Flag.ice
 )
 RADAR = Flag.s1_nodata | Flag.s1_layover | Flag.s1_unknown
+#: Sentinel-2's, and where only Sentinel-1 is usable those of the steps it is usable in.
+FROZEN = Flag.snow | Flag.ice
 
 
 class Use(IntFlag):
@@ -105,9 +107,6 @@ def usable(
 ) -> NDArray[np.uint8]:
     """Bits of :class:`Use` for every step; the only function here that gives as many steps as it takes.
 
-    ``failed_read`` says not which file failed. It counts against a sensor that lacks something here, and
-    against both where nothing that is missing explains it.
-
     Parameters
     ----------
     flags, steps
@@ -126,12 +125,32 @@ def usable(
     failed = (flags & int(Flag.failed_read)) != 0
     use = np.zeros(flags.shape, np.uint8)
     for name, sensor in sensors.items():
-        others = functools.reduce(np.logical_or, (lacks[other] for other in lacks if other != name))
-        use |= np.where(failed & (lacks[name] | ~others), np.uint8(sensor.failed), np.uint8(0))
+        use |= np.where(failed_of(name, failed, lacks), np.uint8(sensor.failed), np.uint8(0))
         good = ~unseen[name] & ((own_bits(flags, use, sensor) & np.uint16(sensor.unusable)) == 0)
         use |= np.where(good, np.uint8(sensor.use), np.uint8(0))
         use |= np.where(good & steps[f"new_{name}"], np.uint8(sensor.counted), np.uint8(0))
     return use
+
+
+def failed_of(
+    name: str, failed: NDArray[np.bool_], lacks: Mapping[str, NDArray[np.bool_]]
+) -> NDArray[np.bool_]:
+    """Where a failed read was one sensor's.
+
+    ``failed_read`` says not which file failed. It counts against a sensor that lacks something here, and
+    against all where nothing that is missing explains it.
+
+    Parameters
+    ----------
+    name
+        The sensor, a key of ``lacks``.
+    failed
+        Pixels with ``failed_read``, bool.
+    lacks
+        ``"s2"``, ``"s1"`` and ``"dem"``: where each has no data, bool.
+    """
+    others = functools.reduce(np.logical_or, (lacks[other] for other in lacks if other != name))
+    return failed & (lacks[name] | ~others)
 
 
 def own_bits(flags: NDArray[np.uint16], use: NDArray[np.uint8], sensor: Sensor) -> NDArray[np.uint16]:
@@ -287,6 +306,7 @@ def sensor_flags(
     flags: NDArray[np.uint16],
     use: NDArray[np.uint8],
     index: NDArray[np.int16],
+    other: NDArray[np.int16] | None = None,
     *,
     sensor: Sensor,
     majority: bool,
@@ -294,26 +314,43 @@ def sensor_flags(
     """A sensor's bits of a composite.
 
     Where no step is chosen all bits of the window's steps, and the sensor's ``missing`` where none of these
-    tells why. Elsewhere the bits of the chosen step, or those of at least half of the usable ones.
+    tells why. Elsewhere the bits of the chosen step, or those of at least half of the usable ones; of
+    Sentinel-1's, snow and ice need more than half, since they may be a guess by the season.
+
+    Parameters
+    ----------
+    flags, use
+        Of the window's steps.
+    index, other
+        The chosen step of this sensor, and of the other one where the cube holds it: where only Sentinel-1
+        has one, snow and ice are told with it, and no other step says that the window is frozen.
+    sensor, majority
+        The sensor's bits, and whether its usable steps vote.
     """
-    bits = own_bits(flags, use, sensor)
+    bits, nothing = own_bits(flags, use, sensor), np.uint16(0)
+    radar = sensor.missing == Flag.s1_nodata
+    if radar and other is not None:
+        bits |= np.where(other < 0, flags & np.uint16(FROZEN), nothing)
     together = np.bitwise_or.reduce(bits, axis=0, keepdims=True)
+    if not radar and other is not None:
+        together &= ~np.where(other >= 0, np.uint16(FROZEN), nothing)
     explained = (together & np.uint16(sensor.unusable)) != 0
-    hidden = together | np.where(explained, np.uint16(0), np.uint16(sensor.missing))
+    hidden = together | np.where(explained, nothing, np.uint16(sensor.missing))
     if majority:
-        seen = _common(bits, (use & np.uint8(sensor.counted)) != 0)
+        seen = _common(bits, (use & np.uint8(sensor.counted)) != 0, doubted=FROZEN if radar else Flag(0))
     else:
         seen = np.take_along_axis(bits, np.maximum(index, 0).astype(np.intp), axis=0)
     return np.where(index >= 0, seen, hidden)
 
 
-def _common(bits: NDArray[np.uint16], good: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    """The bits that at least half of the good steps have."""
+def _common(bits: NDArray[np.uint16], good: NDArray[np.bool_], *, doubted: Flag) -> NDArray[np.uint16]:
+    """The bits that at least half of the good steps have, the doubted ones more than half."""
     number = good.sum(axis=0, keepdims=True, dtype=np.int32)
     common = np.zeros(number.shape, np.uint16)
     for bit in Flag:
         have = (good & ((bits & int(bit)) != 0)).sum(axis=0, keepdims=True, dtype=np.int32)
-        common |= np.where((have > 0) & (2 * have >= number), np.uint16(bit), np.uint16(0))
+        least = number // 2 + 1 if bit & doubted else np.maximum(1, (number + 1) // 2)
+        common |= np.where(have >= least, np.uint16(bit), np.uint16(0))
     return common
 
 

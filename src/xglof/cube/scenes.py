@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from xglof.bands import MODALITIES
 from xglof.cube.duplicates import newest
@@ -22,6 +25,7 @@ from xglof.errors import CatalogError, CubeError
 Orbit = Literal["ascending", "descending"] | int
 
 _ORBITS = 175  # of Sentinel-1 in a cycle of 12 days
+_INSTANT = timedelta(microseconds=1)
 _log = logging.getLogger(__name__)
 
 
@@ -179,19 +183,20 @@ def _usable(item: Any, asked: _Asked, selection: Selection) -> Scene | None:
     """The scene of an item, or ``None`` with the reason noted; what is refused need not be sound."""
     product = product_of(asked.modality, item.collection_id, item.assets, asked.provider)
     if product is None:
-        selection.reject(item.id, f"of another collection, {item.collection_id}")
+        other = item.collection_id
+        selection.reject(item.id, f"of another collection, {other}" if other else "without a collection")
         return None
-    begin = _moment(item)
-    end = _utc(item.common_metadata.end_datetime or begin) if product.mosaic else begin
-    if not asked.period.meets(begin, end):
+    begin, end = _span(item, mosaic=product.mosaic)
+    # the end of a period is the first moment of the next
+    if not asked.period.meets(begin, max(begin, end - _INSTANT)):
         selection.reject(item.id, "outside the time")
         return None
     footprint = _footprint(item)
-    cover = item.properties.get("eo:cloud_cover")
     if asked.area is not None and not footprint.intersects(asked.area):
         selection.reject(item.id, "outside the area of interest")
         return None
-    if asked.max_cloud_cover is not None and cover is not None and cover > asked.max_cloud_cover:
+    cover = math.nan if asked.max_cloud_cover is None else _cloud_cover(item)
+    if asked.max_cloud_cover is not None and cover > asked.max_cloud_cover:
         selection.reject(item.id, f"cloud cover {cover:g} % above {asked.max_cloud_cover:g} %")
         return None
     repaired, texts = repair(item)
@@ -206,6 +211,9 @@ def _radar_refusal(scene: Scene, orbit: Orbit | None) -> str:
     stated = scene.item.properties.get("sar:polarizations")
     if isinstance(stated, Sequence) and not {"VV", "VH"} <= {str(name).upper() for name in stated}:
         return f"polarisation {' '.join(map(str, stated))} without VV and VH"
+    absent = [asset for asset in scene.product.required.values() if asset not in scene.item.assets]
+    if absent:
+        return f"no asset {' and '.join(absent)}"
     if orbit is None:
         return ""
     own = scene.relative_orbit if isinstance(orbit, int) else scene.orbit_state
@@ -215,31 +223,66 @@ def _radar_refusal(scene: Scene, orbit: Orbit | None) -> str:
     return "" if own == str(orbit) else f"{kind} {own} and not {orbit}"
 
 
-def _moment(item: Any) -> datetime:
-    moment = item.datetime or item.common_metadata.start_datetime
-    if moment is None:
+def _span(item: Any, *, mosaic: bool) -> tuple[datetime, datetime]:
+    """First and last moment: those of a mosaic's period, equal for an acquisition."""
+    start = _stated_moment(item, "start_datetime") if mosaic or item.datetime is None else None
+    begin = start or item.datetime
+    if begin is None:
         raise CatalogError(f"item {item.id} has neither datetime nor start_datetime; set one")
-    return _utc(moment)
+    end = _stated_moment(item, "end_datetime") if mosaic else None
+    return _utc(begin), _utc(end or begin)
+
+
+def _stated_moment(item: Any, name: str) -> datetime | None:
+    try:
+        moment: datetime | None = getattr(item.common_metadata, name)
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise CatalogError(
+            f"item {item.id}: {name} is {item.properties[name]!r}; expected a moment such as "
+            "'2023-07-01T00:00:00Z'"
+        ) from error
+    return moment
 
 
 def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+def _cloud_cover(item: Any) -> float:
+    """Percent; NaN where the item does not say."""
+    cover = item.properties.get("eo:cloud_cover")
+    if cover is None:
+        return math.nan
+    if isinstance(cover, bool) or not isinstance(cover, (int, float)):
+        raise CatalogError(f"item {item.id}: eo:cloud_cover is {cover!r}; expected a number of percent")
+    return float(cover)
+
+
 def _footprint(item: Any) -> Any:
+    """The polygons of an item's geometry, made valid: a spike or a fold leaves lines, which are dropped."""
     import shapely
     from shapely.geometry import shape
 
     if item.geometry is None:
         raise CatalogError(f"item {item.id} has no geometry; set its footprint")
     try:
-        footprint = shape(item.geometry)
+        with np.errstate(invalid="ignore"):  # NaN among the corners
+            footprint = shape(item.geometry)
+        if not np.isfinite(shapely.get_coordinates(footprint)).all():
+            raise ValueError("a corner is not finite")
+        if not footprint.is_valid:
+            footprint = shapely.make_valid(footprint)
+        if footprint.geom_type == "GeometryCollection":
+            parts = shapely.get_parts(footprint)
+            footprint = shapely.union_all([part for part in parts if part.geom_type.endswith("Polygon")])
     except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
         raise CatalogError(
             f"item {item.id} has a geometry that is no GeoJSON ({type(error).__name__}: {error}); set its "
             "footprint"
         ) from error
-    return footprint if footprint.is_valid else shapely.make_valid(footprint)
+    if not footprint.area > 0:
+        raise CatalogError(f"item {item.id} has a geometry without area; expected a polygon as its footprint")
+    return footprint
 
 
 def _with_offset(scene: Scene, *, needed: bool) -> Scene:

@@ -10,46 +10,32 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from xglof.cube.pixel_grid import PixelGrid, Window
-
 #: Where tiles of the land are withheld: west, south, east, north, degrees, generously.
 WITHHELD = (43, 38, 51, 42)
+_MARGIN_DEG = 1e-3
 
 
-def parts_of_sea(
-    tiles: Iterable[Any], target: PixelGrid, wanted: Window
-) -> tuple[tuple[PixelGrid, Window], ...]:
-    """The parts of the tiles' grids that a cube touches and that no tile covers.
+def degrees_of_sea(tiles: Iterable[Any], geobox: Any) -> tuple[tuple[int, int], ...]:
+    """The degrees that a grid touches and that no tile covers: south and west of each.
 
     Parameters
     ----------
     tiles
-        GeoBoxes of the tiles that are there, each of one degree.
-    target, wanted
-        The grid of the cube and its window.
-
-    Returns
-    -------
-    tuple
-        Pixel grid and window of each missing tile; nothing where the tiles are not of one degree.
+        GeoBoxes of the tiles that are there, each of one degree; of others nothing can be told.
+    geobox
+        The grid of the cube.
     """
-    whole = [tile for tile in dict.fromkeys(tiles) if _is_tile(tile)]
-    held = {_corner(tile) for tile in whole}
-    samples = {PixelGrid.of(tile)[0]: tile for tile in whole}  # one tile of each grid gives its lines
-    found: list[tuple[PixelGrid, Window]] = []
-    for grid, sample in samples.items():
-        window, (south, west) = PixelGrid.of(sample)[1], _corner(sample)
-        rows, columns = round(1 / abs(grid.step_y)), round(1 / abs(grid.step_x))
-        reach = grid.covering(target, wanted, 4)
-        first_row, last_row = (reach.top - window.top) // rows, (reach.bottom - 1 - window.top) // rows
-        first, last = (reach.left - window.left) // columns, (reach.right - 1 - window.left) // columns
-        for i in range(first_row, last_row + 1):
-            for j in range(first, last + 1):
-                corner = (south - i, west + j)
-                if corner not in held and not _is_withheld(*corner):
-                    top, left = window.top + i * rows, window.left + j * columns
-                    found.append((grid, Window(top, top + rows, left, left + columns)))
-    return tuple(found)
+    distinct = list(dict.fromkeys(tiles))
+    if not distinct or not all(_is_tile(tile) for tile in distinct):
+        return ()
+    held = {_corner(tile) for tile in distinct}
+    west, south, east, north = geobox.footprint("EPSG:4326").boundingbox.bbox
+    touched = [
+        (latitude, longitude)
+        for latitude in range(math.floor(south - _MARGIN_DEG), math.ceil(north + _MARGIN_DEG))
+        for longitude in range(math.floor(west - _MARGIN_DEG), math.ceil(east + _MARGIN_DEG))
+    ]
+    return tuple(corner for corner in touched if corner not in held and not _is_withheld(*corner))
 
 
 def _is_tile(geobox: Any) -> bool:

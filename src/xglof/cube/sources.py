@@ -137,8 +137,8 @@ class ItemArchive:
     searchable: bool = False
 
     def find(self, collections: Sequence[str], bounds: Sequence[float] | None, period: Period) -> list[Any]:
-        """Items of some collections; neither bounds nor period narrow it."""
-        return [item for item in self.items if item.collection_id in collections]
+        """Items of some collections or of none; neither bounds nor period narrow it."""
+        return [item for item in self.items if item.collection_id in (None, *collections)]
 
     def held_instead(self, collections: Sequence[str]) -> tuple[str, ...]:
         """Ids of its collections, where none of those asked for is among them."""
@@ -294,17 +294,18 @@ def asset_href(item: Any, asset_name: str, root: Path | str | None) -> str:
         raise CatalogError(f"{where}: its relative path has no base; set the item's self href")
     if root is None:
         return str(href)
-    scheme = urlsplit(href).scheme.lower()
+    shown, scheme = public(str(href)), urlsplit(href).scheme.lower()
     if scheme in _REMOTE_SCHEMES:
         return str(href)
     if isinstance(root, str):
-        raise CatalogError(f"{where}: {href} is not a remote address, and {root} may not name local files")
+        raise CatalogError(f"{where}: {shown} is not a remote address, and {root} may not name local files")
     if scheme not in ("", "file"):
-        raise CatalogError(f"{where}: {href} is of a kind that is not read; expected a file or http(s)")
+        raise CatalogError(f"{where}: {shown} is of a kind that is not read; expected a file or http(s)")
     path = Path(href.removeprefix("file://")).resolve()
     if not path.is_relative_to(root):
+        outside = Path(shown.removeprefix("file://")).resolve()
         raise CatalogError(
-            f"{where}: {path} lies outside the catalogue's folder {root}; copy the file into it or pass the "
-            "items as a list, which are trusted as given"
+            f"{where}: {outside} lies outside the catalogue's folder {root}; copy the file into it or pass "
+            "the items as a list, which are trusted as given"
         )
     return str(path)

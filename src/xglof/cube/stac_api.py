@@ -101,7 +101,7 @@ def open_api(name: str, url: str, provider: Provider | None) -> ApiArchive:
 
 def public(text: str) -> str:
     """A text without the logins and queries of the addresses in it, which may hold keys."""
-    return re.sub(r"\?[^\s'\"<>()]+", "", re.sub(r"://[^/@\s]*@", "://", text))
+    return re.sub(r"\?[^\s'\"<>()]+", "", re.sub(r"://[^/\s]*@", "://", text))
 
 
 @contextmanager

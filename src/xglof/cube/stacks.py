@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from xglof.bands import Resampling
 from xglof.cube.grid import READ_CELL_PX
+from xglof.cube.harmonise import RadarUnits
 from xglof.cube.pixel_grid import PixelGrid, Window
 from xglof.cube.resample import halo_px
 from xglof.errors import CatalogError, CubeError
@@ -23,13 +24,15 @@ from xglof.errors import CatalogError, CubeError
 #: Side of a block of native pixels.
 BLOCK_PX = 2048
 
-#: What a block holds that could not be read, by dtype: values that no archive uses.
-FAILED: Mapping[str, float] = {"uint8": 254, "uint16": 65535, "float32": -math.inf}
+#: What a block holds that could not be read, by dtype of its file: values that no archive uses. 65535 stands
+#: for saturated Sentinel-2 pixels.
+FAILED: Mapping[str, float] = {"uint8": 254, "uint16": 65534, "int16": -32767, "float32": -math.inf}
 
 Backend = Literal["odc-stac", "stackstac"]
 OnError = Literal["raise", "flag"]
 
 _COLLECTION = "xglof"
+_LARGEST_RATIO = 4.0  # of a cube's pixels to those of radar that is read whole
 _SAME_SIZE = 1.05  # pixels that differ by less count as of one size
 _FOOTPRINT_MARGIN_DEG = 1e-3
 _ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
@@ -69,14 +72,15 @@ class FileType:
         Of those files that declare none.
     resampling
         For a cube of larger pixels.
-    linear
-        The numbers may be averaged as they are; if not, the files are always read at their own pixels.
+    units
+        Of radar backscatter. Its borders and its decibels must not be averaged as they are, so such files are
+        read at their own pixels where the cube's are up to four times as large.
     """
 
     dtype: str
     nodata: float
     resampling: Resampling
-    linear: bool = True
+    units: RadarUnits | None = None
 
     @property
     def fill(self) -> float:
@@ -162,7 +166,7 @@ def open_stacks(
         fill = str(types[band].fill)
         for file in dict.fromkeys(members):
             grid, _ = PixelGrid.of(file.geobox)
-            if types[band].linear and grid.step_m * _SAME_SIZE < target.step_m:
+            if _is_finer(grid, target, types[band]):
                 finer.setdefault(fill, {}).setdefault(band, []).append(file)
             else:
                 native.setdefault((file.geobox, fill), {}).setdefault(band, []).append(file)
@@ -181,6 +185,20 @@ def open_stacks(
     for bands in finer.values():
         _add_finer(stacks, bands, types, target, wanted, driver, backend)
     return stacks
+
+
+def _is_finer(grid: PixelGrid, target: PixelGrid, kind: FileType) -> bool:
+    """Whether a file is read on the cube's grid, from its overviews."""
+    ratio = target.step_m / grid.step_m
+    if ratio <= (_SAME_SIZE if kind.units is None else _LARGEST_RATIO):
+        return False
+    if kind.units not in (None, "power"):
+        raise CubeError(
+            f"the files hold {kind.units} of {grid.step_m:.0f} m, which are not averaged into pixels of "
+            f"{target.step_m:.0f} m; expected at most {_LARGEST_RATIO * grid.step_m:.0f} m: open it so, "
+            "coarsen afterwards"
+        )
+    return True
 
 
 def _add_finer(
@@ -271,20 +289,13 @@ def _with_stackstac(
     driver: Any,
 ) -> dict[str, Any]:
     """The same by stackstac: no rescaling, no snapping, the dtype and fill it wants as NumPy scalars."""
-    try:
-        import stackstac
-    except ImportError as error:
-        raise CatalogError(
-            'backend="stackstac" needs stackstac; install it: pip install "xglof[stackstac]"'
-        ) from error
     import numpy as np
 
     from xglof.cube.reader import StackReader
 
-    epsg = part.crs.to_epsg()
+    stackstac, epsg, arrays = _stackstac(), part.crs.to_epsg(), {}
     if epsg is None:
         raise CubeError(f'backend="stackstac" needs files with an EPSG code, not {part.crs}; use "odc-stac"')
-    arrays = {}
     for band, files in bands.items():
         items, _ = _plain_items({band: files})
         dtype = np.dtype(types[band].dtype)
@@ -313,6 +324,16 @@ def _with_stackstac(
             )
         arrays[band] = stacked.data[:, 0]
     return arrays
+
+
+def _stackstac() -> Any:
+    try:
+        import stackstac
+    except ImportError as error:
+        raise CatalogError(
+            'backend="stackstac" needs stackstac; install it: pip install "xglof[stackstac]"'
+        ) from error
+    return stackstac
 
 
 _READERS = {"odc-stac": _with_odc, "stackstac": _with_stackstac}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -10,6 +11,14 @@ from typing import Any
 from xglof.cube.harmonise import Offset
 from xglof.cube.items import asset_grid
 from xglof.cube.products import Product
+
+#: Scenes of one track that follow each other as closely are of one passage; the next passage over a place
+#: comes an orbit of 99 minutes later.
+_PASSAGE = timedelta(minutes=15)
+_HALF_A_DAY = timedelta(hours=12)
+#: Relative orbit in the name of a Sentinel-2 product.
+_NAMED_ORBIT = re.compile(r"(?:^|_)R(\d{3})(?:_|$)")
+_PRODUCT_NAMES = ("s2:product_uri", "s2:datatake_id", "sentinel:product_id")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +58,7 @@ class Scene:
 
     @property
     def solar_date(self) -> date:
-        """Date by the sun at the middle of the footprint: one pass over the day line is one date."""
+        """Date by the sun at the middle of the footprint; it differs on either side of the date line."""
         return self._solar_time.date()
 
     @property
@@ -70,17 +79,21 @@ class Scene:
 
     @property
     def relative_orbit(self) -> str:
-        """Number of the orbit in its cycle as text; ``""`` where the item does not say."""
-        return self.text("sat:relative_orbit")
+        """Number of the orbit in its cycle as text; ``""`` where neither the item nor its names say."""
+        stated = self.text("sat:relative_orbit")
+        if stated or self.product.modality != "S2L2A":
+            return stated
+        names = (self.id, *map(self.text, _PRODUCT_NAMES))
+        found = next((match for name in names if (match := _NAMED_ORBIT.search(name))), None)
+        return str(int(found[1])) if found else ""
 
     @property
-    def passage(self) -> tuple[object, ...]:
-        """What the radar scenes of one passage share, and no others: one view of the terrain."""
-        if self.product.mosaic:
-            return self.when, self.end
+    def radar_direction(self) -> str:
+        """Orbit state of a radar scene, else the time of its day; ``""`` for other sensors and mosaics."""
+        if self.product.units is None or self.product.mosaic:
+            return ""
         # Sentinel-1 passes northwards in the evening and southwards in the morning
-        direction = self.orbit_state or ("morning" if self._solar_time.hour < 12 else "evening")
-        return self.solar_date, direction, self.relative_orbit
+        return self.orbit_state or ("morning" if self._solar_time.hour < 12 else "evening")
 
     def grid(self, band: str) -> Any | None:
         """GeoBox of the file of a band as its item states it; ``None`` where it does not."""
@@ -93,8 +106,7 @@ class Scene:
 
     @property
     def _solar_time(self) -> datetime:
-        west, _, east, _ = self.footprint.bounds
-        return self.when + timedelta(hours=(west + east) / 2 / 15)
+        return self.when + timedelta(hours=_middle_longitude(self.footprint) / 15)
 
     def _number(self, name: str, default: float = float("nan")) -> float:
         value = self.item.properties.get(name)
@@ -123,22 +135,54 @@ class Step:
 
 
 def s2_steps(scenes: Sequence[Scene]) -> list[Step]:
-    """One step a solar day; each scene keeps its own radiometric offset."""
-    return _steps(scenes, lambda scene: scene.solar_date)
+    """One step a solar day and relative orbit; each scene keeps its own radiometric offset.
+
+    Two orbits see a place north of about 55 degrees on one day, under suns of their own. A passage over the
+    date line is one step, with the date of its first scene. Without a stated orbit a solar day is one step.
+    """
+    return _steps(scenes)
 
 
 def s1_steps(scenes: Sequence[Scene]) -> list[Step]:
     """One step a passage: ascending and descending, or two relative orbits, are never fused."""
-    return _steps(scenes, lambda scene: scene.passage)
+    return _steps(scenes)
 
 
-def _steps(scenes: Sequence[Scene], together: Callable[[Scene], Any]) -> list[Step]:
-    members: dict[Any, list[Scene]] = {}
+def _steps(scenes: Sequence[Scene]) -> list[Step]:
+    groups: list[list[Scene]] = []
+    recent: list[list[Scene]] = []
     for scene in sorted(scenes, key=by_time):
-        members.setdefault(together(scene), []).append(scene)
-    return sorted(
-        (Step(tuple(group)) for group in members.values()), key=lambda step: (step.when, step.scenes[0].id)
-    )
+        recent = [group for group in recent if scene.when - group[-1].when < _HALF_A_DAY]
+        own = next((group for group in reversed(recent) if _belongs(scene, group)), None)
+        if own is None:
+            own = []
+            groups.append(own)
+            recent.append(own)
+        own.append(scene)
+    return [Step(tuple(group)) for group in groups]
+
+
+def _belongs(scene: Scene, group: Sequence[Scene]) -> bool:
+    """Whether a scene is of the step of earlier ones: of their passage, or of their orbit and solar day."""
+    first, last = group[0], group[-1]
+    if scene.product.mosaic:
+        return (first.when, first.end) == (scene.when, scene.end)
+    orbits = {other.relative_orbit for other in (*group, scene)} - {""}
+    if len(orbits) > 1 or first.radar_direction != scene.radar_direction:
+        return False
+    return scene.when - last.when <= _PASSAGE or first.solar_date == scene.solar_date
+
+
+def _middle_longitude(footprint: Any) -> float:
+    """Longitude halfway between the edges of a footprint, degrees, also of one over the date line."""
+    import shapely
+
+    west, _, east, _ = footprint.bounds
+    if west < 0 and east - west > 180:  # no scene is as wide: its parts lie at both ends of the map
+        longitudes = shapely.get_coordinates(footprint)[:, 0]
+        west, east = longitudes[longitudes >= 0].min(), longitudes[longitudes < 0].max() + 360
+    middle = float(west + east) / 2
+    return middle - 360 if middle > 180 else middle
 
 
 def by_time(scene: Scene) -> tuple[datetime, str]:

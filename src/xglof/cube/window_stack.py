@@ -204,8 +204,9 @@ class _Stack:
         parts = [self._each(reduce.dem_flags, flags, dtype=np.uint16)]
         for name, sensor in self.recipe.sensors.items():
             options = {"sensor": sensor, "majority": self.recipe.method == "median"}
+            chosen = [index[name], *(index[other] for other in index if other != name)]
             parts.append(
-                self._each(reduce.sensor_flags, flags, self.use, index[name], dtype=np.uint16, **options)
+                self._each(reduce.sensor_flags, flags, self.use, *chosen, dtype=np.uint16, **options)
             )
         missing = functools.reduce(operator.or_, (each.missing for each in self.recipe.sensors.values()))
         return self._windows(functools.reduce(operator.or_, parts), nodata=missing)
