@@ -428,3 +428,36 @@ def test_an_item_of_a_list_without_a_collection_is_refused_by_name(written: Writ
     cube = open_cube(catalog=[item, written.items["B"]], geobox=GRID, modalities=["S2L2A"])
     assert cube.s2_items.values.tolist() == ["B"]
     assert cube.attrs["items_rejected"] == ["stray: without a collection"]
+
+
+@pytest.mark.parametrize("form", ["folder", "collection", "api"])
+def test_two_crss_in_a_document_are_refused(form: str, written: Written, tmp_path: Path) -> None:
+    """pystac keeps one of proj:code and proj:epsg when it reads an item, without a word."""
+    root = Path(shutil.copytree(written.root, tmp_path / "catalog"))
+    path = next(root.rglob("A.json"))
+    document = json.loads(path.read_text())
+    document["properties"] |= {"proj:code": "EPSG:32645", "proj:epsg": 32644}
+    path.write_text(json.dumps(document))
+    refused = pytest.raises(CatalogError, match="proj:code is EPSG:32645 and proj:epsg is 32644; expected")
+    if form == "folder":
+        with refused:
+            open_archive(root)
+    elif form == "collection":
+        saved = tmp_path / "items.json"
+        saved.write_text(json.dumps({"type": "FeatureCollection", "features": [document]}))
+        with refused:
+            open_archive(saved)
+    else:
+        with serve(root) as (url, handler), refused:
+            handler.items = [document | {"collection": "sentinel-2-l2a", "links": []}]
+            open_cube(catalog=url, geobox=GRID, modalities=["S2L2A"])
+
+
+def test_a_grid_away_from_its_footprint_is_refused(written: Written) -> None:
+    """Code of one zone, footprint in another: nothing would be found where it was looked for."""
+    item = written.items["A"].clone()
+    item.properties["proj:code"] = "EPSG:32644"
+    for asset in item.assets.values():
+        asset.extra_fields |= {"proj:shape": [240, 240], "proj:transform": list(GRID.transform)[:6]}
+    with pytest.raises(CatalogError, match="item A: by its grid in EPSG:32644 its files lie at 80"):
+        open_cube(catalog=[item], geobox=GRID, modalities=["S2L2A"])

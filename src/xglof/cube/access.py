@@ -52,7 +52,7 @@ _THROTTLED = frozenset({429, 503})
 _TRANSIENT_OF_4XX = frozenset({408, 416, 425, 429})  # 416: the file looked shorter than it is
 
 _SECRET = re.compile(
-    r"SECRET|TOKEN|PASSW|USERPWD|BEARER|ACCESS_KEY|_SAS\b|CONNECTION_STRING|HEADERS?$|COOKIE"
+    r"SECRET|TOKEN|PASSW|PRIVATE_KEY|HMAC|HEADER_FILE|SSLKEY|USERPWD|BEARER|ACCESS_KEY|_SAS\b|CONNECTION_STRING|HEADERS?$|COOKIE"
 )
 _QUERY = re.compile(r"\?[^\s'\"<>]*")
 _LOGIN = re.compile(r"://[^/\s@]*@")

@@ -29,6 +29,21 @@ _BURST_ID = re.compile(r"OPERA_L2_RTC-S1_T(\d{3})-(\d{6})-IW[123]_")
 _Change = tuple[str | None, str, object]
 
 
+def check_stated_crs(document: Mapping[str, Any]) -> None:
+    """Refuse an item's document that states two CRSs, before pystac keeps one of them without a word.
+
+    Raises
+    ------
+    CatalogError
+        ``proj:code`` and ``proj:epsg`` differ, of the item or of an asset.
+    """
+    assets = document.get("assets")
+    parts = {None: document.get("properties"), **(assets if isinstance(assets, Mapping) else {})}
+    for holder, fields in parts.items():
+        if isinstance(fields, Mapping):
+            _check_codes(document.get("id"), holder, fields)
+
+
 def repair(item: Any) -> tuple[Any, tuple[str, ...]]:
     """An item with what is known to be wrong put right, and what that was.
 
@@ -117,8 +132,7 @@ def _holders(item: Any) -> Iterator[tuple[str | None, Mapping[str, Any]]]:
 
 def _grid_changes(item: Any) -> Iterator[tuple[str, _Change]]:
     for holder, fields in _holders(item):
-        if fields.get("proj:code") is not None and fields.get("proj:epsg") is not None:
-            _check_codes(item, holder, fields)
+        _check_codes(item.id, holder, fields)
     if _has_gcps_only(item):
         for holder, fields in _holders(item):
             for name in _GRID_FIELDS:
@@ -191,10 +205,10 @@ def _bounds(item: Any) -> Sequence[float] | None:
     return bounds
 
 
-def _check_codes(item: Any, holder: str | None, fields: Mapping[str, Any]) -> None:
-    code, epsg = str(fields["proj:code"]), fields["proj:epsg"]
-    if code.upper() != f"EPSG:{epsg}":
-        where = f"item {item.id}" + (f", asset {holder!r}" if holder else "")
+def _check_codes(name: object, holder: str | None, fields: Mapping[str, Any]) -> None:
+    code, epsg = fields.get("proj:code"), fields.get("proj:epsg")
+    if code is not None and epsg is not None and str(code).upper() != f"EPSG:{epsg}":
+        where = f"item {name}" + (f", asset {holder!r}" if holder else "")
         raise CatalogError(
             f"{where}: proj:code is {code} and proj:epsg is {epsg}; expected the same CRS from both. Correct "
             "the item, or pass a list without it as catalog="

@@ -121,7 +121,7 @@ def open_cube(
 
         - ``B01`` ... ``B12``: uint16, reflectance x 10,000 without the radiometric offset, nodata 0; ``SCL``
           uint8, nodata 0, and where the archive has it ``CLD`` uint8 percent, nodata 255. One step a solar
-          day.
+          day and relative orbit.
         - ``vv``, ``vh``: float32 dB, nodata NaN, of what ``attrs["product"]`` says: the acquisition nearest
           to each Sentinel-2 step; without Sentinel-2 the steps are those of Sentinel-1. Passes of one day,
           direction and relative orbit make one acquisition. ``s1_mask`` uint8 where the product brings it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,9 @@ def _source_files(
     ]
     headers = _headers(unstated, reading.access)
 
+    for scene in dict.fromkeys(scenes):
+        _check_place(scene)
+
     def file(scene: Scene, band: str) -> SourceFile:
         address = addresses[scene][band]
         grid = scene.grid(band) or headers[address]
@@ -159,6 +163,34 @@ def _source_files(
         band: [[file(scene, band) for scene in group if band in addresses[scene]] for group in groups]
         for band in chosen.bands
     }
+
+
+def _check_place(scene: Scene) -> None:
+    """Refuse an item whose files lie elsewhere by their grid than by its footprint.
+
+    Raises
+    ------
+    CatalogError
+        They do not meet: nothing of them would be read where they were looked for.
+    """
+    import shapely
+
+    grid = next((grid for band in scene.bands if (grid := scene.grid(band)) is not None), None)
+    if grid is None:
+        return
+    box, footprint = _bounds(grid), shapely.box(*scene.footprint.bounds)
+    wide = max(box[2] - box[0], footprint.bounds[2] - footprint.bounds[0]) > 180  # over the antimeridian
+    if not (wide or shapely.box(*box).intersects(footprint)):
+        place = ", ".join(f"{edge:.2f}" for edge in box)
+        raise CatalogError(
+            f"item {scene.id}: by its grid in {grid.crs} its files lie at {place} degrees, outside its "
+            "geometry; correct the item's projection or leave it out"
+        )
+
+
+@cache
+def _bounds(grid: Any) -> tuple[float, ...]:
+    return tuple(grid.footprint("EPSG:4326").boundingbox.bbox)
 
 
 def _headers(addresses: Iterable[str], access: Access) -> dict[str, Any]:

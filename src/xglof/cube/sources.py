@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from xglof.cube.geoparquet import GeoParquetArchive
+from xglof.cube.items import check_stated_crs
 from xglof.cube.profiles import read_profile
 from xglof.cube.providers import PROVIDERS, Provider
 from xglof.cube.stac_api import item_of, malformed, open_api, public, unreadable
@@ -240,7 +241,10 @@ def _items_of_catalog(path: Path) -> tuple[tuple[Any, ...], str]:
     class NamingIO(DefaultStacIO):  # type: ignore[misc, unused-ignore]
         def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
             reading[0] = str(source)
-            return str(super().read_text(source, *args, **kwargs))
+            text = str(super().read_text(source, *args, **kwargs))
+            if "proj:epsg" in text and "proj:code" in text:
+                check_stated_crs(json.loads(text))
+            return text
 
     with unreadable(path, "a STAC catalogue", reading):
         opened = pystac.Catalog.from_file(str(path), stac_io=NamingIO())

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xglof.cube.items import check_stated_crs
 from xglof.cube.products import Provider
 from xglof.errors import CatalogError
 
@@ -139,6 +140,7 @@ def item_of(document: dict[str, Any], root: Any | None = None) -> Any:
 
     if not isinstance(document.get("id"), str):
         raise ValueError("it has no id")
+    check_stated_crs(document)
     return pystac.Item.from_dict(document, root=root, preserve_dict=False)
 
 
