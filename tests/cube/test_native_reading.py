@@ -16,47 +16,13 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from cog_server import blocks_of, serve_cogs
-from stac_server import serve
-from xglof.bands import MODALITIES
+from native_files import AREA, NATIVE, TILE_PX, WRITTEN, at, radar, reflectance, tile
 from xglof.cube import open_cube
 from xglof.cube.files import make_item, write_cog
 from xglof.cube.flags import Flag
-from xglof.cube.pixel_grid import PixelGrid
 from xglof.cube.products import Product, Provider
 from xglof.cube.providers import EARTH_SEARCH, PLANETARY_COMPUTER
 from xglof.errors import CatalogError
-
-TILE_PX = 4200  # at 10 m; a multiple of 6, so that 20 m and 60 m fit
-NATIVE = {band.name: int(band.native_m // 10) for band in MODALITIES["S2L2A"].bands} | {"SCL": 2}
-WRITTEN = ("B02", "B05", "B01", "SCL")  # one band of each pixel size, and the classes
-
-
-def _reflectance(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Numbers that depend on the place on the ground alone, and compress as badly as real ones."""
-    rows, columns = rows.astype(np.uint32), columns.astype(np.uint32)
-    noise = (rows * np.uint32(2654435761) ^ columns * np.uint32(2246822519)) >> np.uint32(22)
-    return (200 + rows // 16 * 7 % 1500 + columns // 16 * 3 % 1500 + noise).astype(np.uint16)
-
-
-def _tile(folder: Path, name: str, left_px: int, top_px: int, when: datetime) -> pystac.Item:
-    """A scene as Planetary Computer has it, of which only some bands are files."""
-    files = []
-    for band in (*MODALITIES["S2L2A"].names, "SCL"):
-        step = NATIVE[band]
-        shape = (TILE_PX // step, TILE_PX // step)
-        origin = Affine(10 * step, 0, 600000 + 10 * left_px, 0, -10 * step, 3100020 - 10 * top_px)
-        grid = GeoBox(shape, origin, "EPSG:32645")
-        values = np.ones((1, 1), np.uint16)
-        if band in WRITTEN:
-            rows, columns = np.ogrid[: shape[0], : shape[1]]
-            values = _reflectance(rows + top_px // step, columns + left_px // step) + np.uint16(1000)
-        if band == "SCL":
-            values = (values % 11 + 1).astype(np.uint8)
-        written = write_cog(folder / name, band, values, grid, 0)
-        files.append(written if band in WRITTEN else type(written)(band, written.path, grid, "uint16", 0))
-    item = make_item(name, when, files, {"s2:processing_baseline": "05.09", "s2:mgrs_tile": name})
-    item.collection_id = "sentinel-2-l2a"
-    return item
 
 
 @pytest.fixture(scope="module")
@@ -64,26 +30,14 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[pystac.I
     """Two tiles of one pass that overlap by 480 px, as those of the military grid do."""
     folder = tmp_path_factory.mktemp("tiles")
     when = datetime(2023, 7, 1, 5, tzinfo=UTC)
-    return folder, [_tile(folder, "45RVL", 0, 0, when), _tile(folder, "45RWL", TILE_PX - 480, 0, when)]
-
-
-def _at(items: list[pystac.Item], root: Path, address: str) -> list[pystac.Item]:
-    moved = [item.clone() for item in items]
-    for item in moved:
-        for asset in item.assets.values():
-            asset.href = asset.href.replace(str(root), address)
-    return moved
-
-
-#: Odd on purpose: starts inside a pixel of 20 m and of 60 m, and reaches over both tiles.
-AREA = GeoBox((3300, 6001), Affine(10, 0, 600000 + 10 * 901, 0, -10, 3100020 - 10 * 733), "EPSG:32645")
+    return folder, [tile(folder, "45RVL", 0, 0, when), tile(folder, "45RWL", TILE_PX - 480, 0, when)]
 
 
 def test_each_block_of_a_file_is_read_once(tiles: tuple[Path, list[pystac.Item]]) -> None:
     """Bands of 10, 20 and 60 m, two tiles, nine blocks of the cube."""
     (root, items), counted = tiles, 0
     with serve_cogs(root) as server:
-        cube = open_cube(catalog=_at(items, root, server.url), geobox=AREA, modalities=["S2L2A"])
+        cube = open_cube(catalog=at(items, root, server.url), geobox=AREA, modalities=["S2L2A"])
         assert server.requests == []  # the items state the grids: nothing is opened to build the graph
         values = cube[["B02", "B05", "B01", "SCL"]].compute()
         for item in items:
@@ -99,8 +53,8 @@ def test_each_block_of_a_file_is_read_once(tiles: tuple[Path, list[pystac.Item]]
                 counted += len(touches)
     assert counted > 100
     rows, columns = np.ogrid[733 : 733 + 3300, 901 : 901 + 6001]
-    np.testing.assert_array_equal(values.B02[0], _reflectance(rows, columns))
-    classes = (_reflectance(rows // 2, columns // 2) + 1000) % 11 + 1
+    np.testing.assert_array_equal(values.B02[0], reflectance(rows, columns))
+    classes = (reflectance(rows // 2, columns // 2) + 1000) % 11 + 1
     np.testing.assert_array_equal(values.SCL[0], classes)
 
 
@@ -112,7 +66,7 @@ def test_bands_of_20_m_are_interpolated_across_blocks_and_tiles(
     whole = cube.B05[0].compute().values.astype(float)
     # the oracle: the numbers of both tiles on one 20 m grid, bilinear by hand
     rows, columns = np.ogrid[:TILE_PX, :TILE_PX]
-    native = _reflectance(rows, columns).astype(float)
+    native = reflectance(rows, columns).astype(float)
     y, x = (np.arange(733, 733 + 3300) + 0.5) / 2 - 0.5, (np.arange(901, 901 + 6001) + 0.5) / 2 - 0.5
     y0, x0 = np.floor(y).astype(int), np.floor(x).astype(int)
     wy, wx = (y - y0)[:, None], (x - x0)[None]
@@ -130,95 +84,6 @@ def test_stackstac_gives_the_same_bits(tiles: tuple[Path, list[pystac.Item]]) ->
     assert ours.B02.dtype == theirs.B02.dtype == np.uint16
 
 
-def _heights(grid: GeoBox) -> np.ndarray:
-    """A slope of 30 degrees: a height that is linear in longitude and latitude."""
-    x, y = grid.coordinates[grid.dimensions[1]].values, grid.coordinates[grid.dimensions[0]].values
-    return (4000 + 60000 * (x[None] - 87) + 40000 * (y[:, None] - 28)).astype(np.float32)
-
-
-def _dem_tile(folder: Path, south: int, west: int, values: np.ndarray | None = None) -> pystac.Item:
-    """A part of a tile's pixels is enough: what is left out of the file is not known to the item."""
-    step = 1 / 3600
-    grid = GeoBox((3600, 3600), Affine(step, 0, west - step / 2, 0, -step, south + 1 + step / 2), "EPSG:4326")
-    file = write_cog(
-        folder / f"N{south}E{west}", "data", _heights(grid) if values is None else values, grid, None
-    )
-    item = make_item(f"N{south}E{west}", datetime(2021, 4, 22, tzinfo=UTC), [file], {})
-    item.collection_id = "cop-dem-glo-30"
-    return item
-
-
-@pytest.fixture(scope="module")
-def dem_tiles(tmp_path_factory: pytest.TempPathFactory) -> list[pystac.Item]:
-    """Two tiles west and east of 87 E, the western one without its last column."""
-    folder = tmp_path_factory.mktemp("dem")
-    step = 1 / 3600
-    western = GeoBox((3600, 3600), Affine(step, 0, 86 - step / 2, 0, -step, 28 + step / 2), "EPSG:4326")
-    cut = _heights(western)
-    cut[:, -1] = np.nan
-    return [_dem_tile(folder, 27, 86, cut), _dem_tile(folder, 27, 87)]
-
-
-def test_elevation_is_smooth_over_the_seam_of_two_tiles(dem_tiles: list[pystac.Item]) -> None:
-    """Warped tile by tile the heights are 7.8 m wrong beside the seam, and its gap stays empty."""
-    grid = GeoBox.from_bbox((86.99, 27.5, 87.01, 27.52), "EPSG:4326", resolution=0.0001)
-    dem = open_cube(catalog=dem_tiles, geobox=grid, modalities=["DEM"]).dem.compute()
-    assert np.isfinite(dem).all()
-    np.testing.assert_allclose(dem, _heights(grid), atol=0.6)  # 2 % of a pixel: GDAL's tolerance is 12 %
-
-
-def _searched(items: list[pystac.Item], grid: GeoBox, *, known: bool = True) -> xr.Dataset:
-    """The DEM from a STAC API that has these items and no others, of a known archive or of a stranger."""
-    root = Path(items[0].assets["data"].href).parents[1]
-    with serve(root) as (url, handler):
-        handler.items = [
-            {**item.to_dict(include_self_link=False, transform_hrefs=False), "links": []}
-            for item in _at(items, root, f"{url}/files")
-        ]
-        catalog = replace(EARTH_SEARCH, url=url) if known else url
-        return open_cube(catalog=catalog, geobox=grid, modalities=["DEM"]).compute()
-
-
-def test_where_a_searched_archive_has_no_tile_there_is_sea(dem_tiles: list[pystac.Item]) -> None:
-    grid = GeoBox.from_bbox((87.4, 26.98, 87.42, 27.02), "EPSG:4326", resolution=0.0002)
-    cube = _searched(dem_tiles, grid)
-    latitude = grid.coordinates["latitude"].values
-    assert (cube.dem[latitude < 27 - 1 / 3600] == 0).all()  # between lies the shore, which is interpolated
-    assert (cube.dem[latitude > 27 + 1 / 3600] < -100).all()
-    assert (cube.flags == 0).all()
-    # a folder and a mirror may not have been given every tile
-    folder = open_cube(catalog=dem_tiles, geobox=grid, modalities=["DEM"]).compute()
-    for unsure in (folder, _searched(dem_tiles, grid, known=False)):
-        assert np.isnan(unsure.dem[latitude < 27 - 1 / 3600]).all()
-        assert (unsure.flags[latitude < 27 - 1 / 3600] == Flag.dem_nodata).all()
-
-
-def test_elevation_at_the_edge_of_a_tile_is_that_of_a_larger_cube(dem_tiles: list[pystac.Item]) -> None:
-    """The next tile is needed for the last pixels, though the cube does not reach into it."""
-    whole = GeoBox.from_bbox((86.99, 27.5, 87.01, 27.51), "EPSG:4326", resolution=0.0002)
-    west = whole.coordinates["longitude"].values < 87 - 0.5 / 3600
-    part = whole[:, : int(west.sum())]
-    expected = _searched(dem_tiles, whole).dem[:, west]
-    np.testing.assert_array_equal(_searched(dem_tiles, part).dem, expected)
-
-
-def test_withheld_tiles_are_no_sea(tmp_path: Path) -> None:
-    item = _dem_tile(tmp_path, 39, 45, np.full((3600, 3600), 900, np.float32))
-    grid = GeoBox.from_bbox((45.98, 39.5, 46.02, 39.52), "EPSG:4326", resolution=0.0005)
-    cube = _searched([item], grid)
-    east = grid.coordinates["longitude"].values > 46
-    assert np.isnan(cube.dem[:, east]).all()
-    assert (cube.flags[:, east] == Flag.dem_nodata).all()
-    assert (cube.dem[:, ~east] == 900).all()
-
-
-def _radar(folder: Path, name: str, grid: GeoBox, values: np.ndarray, **properties: Any) -> pystac.Item:
-    files = [write_cog(folder / name, band, values, grid, -32768.0) for band in ("vv", "vh")]
-    item = make_item(name, datetime(2023, 7, 1, 12, tzinfo=UTC), files, properties)
-    item.collection_id = "sentinel-1-rtc"
-    return item
-
-
 def test_a_south_up_file_is_read_the_right_way_round(tmp_path: Path) -> None:
     """Planetary Computer's RTC of late 2024 carries a positive pixel size along y."""
     power = np.linspace(0.01, 0.5, 200, dtype=np.float32)[:, None] * np.ones((1, 200), np.float32)
@@ -226,8 +91,8 @@ def test_a_south_up_file_is_read_the_right_way_round(tmp_path: Path) -> None:
     south_up = GeoBox((200, 200), Affine(10, 0, 600000, 0, 10, 3098000), "EPSG:32645")
     area = north_up[20:180, 30:170]
     arguments: dict[str, Any] = {"geobox": area, "modalities": ["S1RTC"]}
-    expected = open_cube(catalog=[_radar(tmp_path, "n", north_up, power)], **arguments).vv.compute()
-    turned = open_cube(catalog=[_radar(tmp_path, "s", south_up, power[::-1])], **arguments).vv.compute()
+    expected = open_cube(catalog=[radar(tmp_path, "n", north_up, power)], **arguments).vv.compute()
+    turned = open_cube(catalog=[radar(tmp_path, "s", south_up, power[::-1])], **arguments).vv.compute()
     np.testing.assert_allclose(turned, expected, atol=1e-3)
     assert np.isfinite(expected).all()
 
@@ -239,8 +104,8 @@ def test_scenes_of_two_zones_make_one_cube(tmp_path: Path) -> None:
         own.pad(100).footprint("EPSG:32644").boundingbox.bbox, "EPSG:32644", resolution=10, tight=False
     )
     items = [
-        _radar(tmp_path, "own", own, np.full(own.shape, 0.1, np.float32), **{"sat:relative_orbit": 1}),
-        _radar(tmp_path, "far", far, np.full(far.shape, 0.01, np.float32), **{"sat:relative_orbit": 1}),
+        radar(tmp_path, "own", own, np.full(own.shape, 0.1, np.float32), **{"sat:relative_orbit": 1}),
+        radar(tmp_path, "far", far, np.full(far.shape, 0.01, np.float32), **{"sat:relative_orbit": 1}),
     ]
     cube = open_cube(catalog=items, geobox=own.pad(40), modalities=["S1RTC"])
     assert cube.sizes["time"] == 1
@@ -252,7 +117,7 @@ def test_scenes_of_two_zones_make_one_cube(tmp_path: Path) -> None:
 def test_passes_of_two_relative_orbits_are_two_steps(tmp_path: Path) -> None:
     grid = GeoBox((50, 50), Affine(10, 0, 600000, 0, -10, 3100000), "EPSG:32645")
     items = [
-        _radar(tmp_path, str(orbit), grid, np.full(grid.shape, 0.1, np.float32),
+        radar(tmp_path, str(orbit), grid, np.full(grid.shape, 0.1, np.float32),
                **{"sat:relative_orbit": orbit, "sat:orbit_state": "ascending"})
         for orbit in (12, 85)
     ]  # fmt: skip
@@ -270,7 +135,7 @@ def test_decibels_and_amplitudes_are_resampled_as_power(tmp_path: Path) -> None:
     area = GeoBox((40, 40), Affine(10, 0, 600100, 0, -10, 3099900), "EPSG:32645")
     forms = {"power": power, "amplitude": np.sqrt(power), "decibel": 10 * np.log10(power)}
     for units, values in forms.items():
-        item = _radar(tmp_path, units, grid, values.astype(np.float32))
+        item = radar(tmp_path, units, grid, values.astype(np.float32))
         (product,) = PLANETARY_COMPUTER.products_of("S1RTC")
         provider = replace(
             PLANETARY_COMPUTER, url=str(tmp_path / f"{units}.json"), signing=None,
@@ -293,7 +158,7 @@ def test_a_failed_read_is_flagged_and_told_from_nodata(
     area = AREA[:300, 2600:3200]  # the left part is covered by the first tile alone
     whole = open_cube(catalog=items, geobox=area, modalities=["S2L2A"])[["B02", "SCL"]].compute()
     with serve_cogs(root) as server:
-        moved = _at(items, root, server.url)
+        moved = at(items, root, server.url)
         arguments: dict[str, Any] = {"geobox": area, "modalities": ["S2L2A"], "catalog": moved}
         server.fail("45RVL/B02.tif", how="503")
         with pytest.raises(
@@ -334,7 +199,7 @@ def test_keys_tell_apart_how_files_are_read(tiles: tuple[Path, list[pystac.Item]
 def test_a_failed_read_of_stackstac_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The causes of its errors go round in a circle."""
     grid = GeoBox((64, 64), Affine(10, 0, 600000, 0, -10, 3100000), "EPSG:32645")
-    item = _radar(tmp_path, "broken", grid, np.full(grid.shape, 0.1, np.float32))
+    item = radar(tmp_path, "broken", grid, np.full(grid.shape, 0.1, np.float32))
     path = Path(item.assets["vv"].href)
     path.write_bytes(path.read_bytes()[:600])
     arguments: dict[str, Any] = {"catalog": [item], "geobox": grid, "modalities": ["S1RTC"]}
@@ -345,17 +210,6 @@ def test_a_failed_read_of_stackstac_ends(tmp_path: Path, monkeypatch: pytest.Mon
         assert np.isnan(cube.vv).all()
         assert np.isfinite(cube.vh).all()
         assert ((cube.flags & Flag.failed_read) > 0).all()
-
-
-def test_sea_is_0_at_every_size_of_pixel(dem_tiles: list[pystac.Item]) -> None:
-    """In blocks that no file touches, and where the pixels of the cube are larger than the files'."""
-    zone = GeoBox.from_bbox((500_000, 2_950_000, 560_000, 3_010_000), "EPSG:32645", resolution=20)
-    for grid in (zone[1100:, 400:900], zone.zoom_out(10)):
-        cube = _searched(dem_tiles, grid)
-        assert np.isfinite(cube.dem).all()
-        south = grid.footprint("EPSG:4326").boundingbox.bottom < 26.9
-        assert south
-        assert (cube.dem[-5:] == 0).all()
 
 
 def test_one_id_in_two_collections_is_two_scenes(tmp_path: Path) -> None:
@@ -384,22 +238,11 @@ def test_one_id_in_two_collections_is_two_scenes(tmp_path: Path) -> None:
     assert [int(step.max()) for step in cube.B02] == [1000, 4000]
 
 
-def test_near_the_antimeridian_windows_stay_small() -> None:
-    """A piece of the last UTM zone bulges over 180 degrees; its window of the DEM does not span the globe."""
-    grid = GeoBox.from_bbox((179.8, 66, 179.99, 66.1), "EPSG:4326", resolution=0.001)
-    utm, window = PixelGrid.of(
-        GeoBox.from_bbox(grid.footprint("EPSG:32660").boundingbox.bbox, "EPSG:32660", resolution=10)
-    )
-    tile = GeoBox((3600, 3600), Affine(1 / 3600, 0, 179, 0, -1 / 3600, 67), "EPSG:4326")
-    needed = PixelGrid.of(tile)[0].covering(utm, window, 3)
-    assert 0 < needed.shape[1] < 2000
-
-
 def test_zero_borders_do_not_bleed_into_larger_pixels(tmp_path: Path) -> None:
     """Borders of 0 (before 2018) are no backscatter, at 20 m as at 10 m."""
     power = np.full((120, 120), 0.1, np.float32)
     power[:, :33] = 0
-    item = _radar(
+    item = radar(
         tmp_path, "old", GeoBox((120, 120), Affine(10, 0, 600000, 0, -10, 3100000), "EPSG:32645"), power
     )
     for size in (10, 20, 30):
@@ -453,7 +296,7 @@ def test_a_profile_of_other_numbers_is_honoured(tmp_path: Path) -> None:
 
 def test_saturated_pixels_are_no_failed_read(tmp_path: Path) -> None:
     """65535 stands for saturation in Sentinel-2."""
-    item = _tile(tmp_path, "45RVL", 0, 0, datetime(2023, 7, 1, 5, tzinfo=UTC))
+    item = tile(tmp_path, "45RVL", 0, 0, datetime(2023, 7, 1, 5, tzinfo=UTC))
     file = item.assets["B02"]
     grid = GeoBox((420, 420), Affine(10, 0, 600000, 0, -10, 3100020), "EPSG:32645")
     written = write_cog(tmp_path / "bright", "B02", np.full(grid.shape, 65535, np.uint16), grid, 0)
