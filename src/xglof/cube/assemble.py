@@ -68,25 +68,20 @@ class Plan:
     wishes: Wishes
     selection: Selection = field(default_factory=Selection)
     used: dict[str, list[Scene]] = field(default_factory=dict)
-    _known: dict[Any, Chosen] = field(default_factory=dict)
 
     def choose(self, modality: str, margin_px: int = 0, *, widened: bool = False) -> Chosen:
-        """The usable scenes of a modality around the grid; asked twice, searched once."""
-        key = (modality, margin_px, widened)
-        if key not in self._known:
-            area = self._area(modality, margin_px)
-            wishes = self.wishes
-            self._known[key] = choose(
-                self.archive,
-                modality,
-                wishes.period.widened(wishes.max_gap_days) if widened else wishes.period,
-                area,
-                self.selection,
-                max_cloud_cover=wishes.max_cloud_cover if modality == "S2L2A" else None,
-                orbit=wishes.orbit if modality in RADAR else None,
-                offset_needed=wishes.offset == "metadata",
-            )
-        return self._known[key]
+        """The usable scenes of a modality around the grid."""
+        wishes = self.wishes
+        return choose(
+            self.archive,
+            modality,
+            wishes.period.widened(wishes.max_gap_days) if widened else wishes.period,
+            self._area(modality, margin_px),
+            self.selection,
+            max_cloud_cover=wishes.max_cloud_cover if modality == "S2L2A" else None,
+            orbit=wishes.orbit if modality in RADAR else None,
+            offset_needed=wishes.offset == "metadata",
+        )
 
     def _area(self, modality: str, margin_px: int) -> Any:
         """Where scenes are looked for, in degrees."""
