@@ -102,9 +102,9 @@ def composite(
           are days of the steps; ``comment`` says so.
         - ``s2_count``, ``s1_count``: uint16, usable observations. An acquisition that several steps share
           (by ``s1_items``, ``s2_items``) counts once, here and in a median.
-        - ``flags``: where a sensor has nothing usable, every bit that it had in the window, or its nodata
-          bit. Elsewhere the bits not in ``unusable`` that the observation has, under ``"median"`` those that
-          at least half of the usable ones have. ``snow`` and ``ice`` are Sentinel-2's; where only Sentinel-1
+        - ``flags``: where a sensor has nothing usable, every bit that it had in the window; its nodata bit
+          only where none of these tells why. Elsewhere the bits not in ``unusable`` that the observation has,
+          under ``"median"`` those that at least half of the usable ones have. ``snow`` and ``ice`` are Sentinel-2's; where only Sentinel-1
           is usable, those of its steps, under ``"median"`` of more than half.
 
         Texts along time are joined; ``sun_azimuth`` and ``sun_elevation`` are means over the window's

@@ -313,9 +313,9 @@ def sensor_flags(
 ) -> NDArray[np.uint16]:
     """A sensor's bits of a composite.
 
-    Where no step is chosen all bits of the window's steps, and the sensor's ``missing`` where none of these
-    tells why. Elsewhere the bits of the chosen step, or those of at least half of the usable ones; of
-    Sentinel-1's, snow and ice need more than half, since they may be a guess by the season.
+    Where no step is chosen all bits of the window's steps, of which the sensor's ``missing`` stays only where
+    no other tells why. Elsewhere the bits of the chosen step, or those of at least half of the usable ones;
+    of Sentinel-1's, snow and ice need more than half, since they may be a guess by the season.
 
     Parameters
     ----------
@@ -334,8 +334,10 @@ def sensor_flags(
     together = np.bitwise_or.reduce(bits, axis=0, keepdims=True)
     if not radar and other is not None:
         together &= ~np.where(other >= 0, np.uint16(FROZEN), nothing)
-    explained = (together & np.uint16(sensor.unusable)) != 0
-    hidden = together | np.where(explained, nothing, np.uint16(sensor.missing))
+    # cloud at one date says more than no acquisition at another
+    missing = np.uint16(sensor.missing)
+    explained = (together & np.uint16(sensor.unusable) & ~missing) != 0
+    hidden = np.where(explained, together & ~missing, together | missing)
     if majority:
         seen = _common(bits, (use & np.uint8(sensor.counted)) != 0, doubted=FROZEN if radar else Flag(0))
     else:
