@@ -104,8 +104,9 @@ def composite(
           (by ``s1_items``, ``s2_items``) counts once, here and in a median.
         - ``flags``: where a sensor has nothing usable, every bit that it had in the window; its nodata bit
           only where none of these tells why. Elsewhere the bits not in ``unusable`` that the observation has,
-          under ``"median"`` those that at least half of the usable ones have. ``snow`` and ``ice`` are Sentinel-2's; where only Sentinel-1
-          is usable, those of its steps, under ``"median"`` of more than half.
+          under ``"median"`` those that at least half of the usable ones have. ``snow`` and ``ice`` are
+          Sentinel-2's; where only Sentinel-1 is usable, those of its steps, under ``"median"`` of more than
+          half.
 
         Texts along time are joined; ``sun_azimuth`` and ``sun_elevation`` are means over the window's
         steps. ``s2_offset``, ``s1_gap_days``, ``s1_time`` and others are dropped: no one value holds for a
