@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
-from xglof.cube.grid import READ_CELL_PX, area_of, canonical, grid_of, reading_lattice, utm_of
+from xglof.cube.grid import READ_CELL_PX, area_of, grid_of, utm_of
+from xglof.cube.pixel_grid import PixelGrid
+from xglof.cube.planes import tiling
 from xglof.errors import CubeError
 
 BOX = shapely.box(86.4, 28.2, 86.5, 28.3)
@@ -83,34 +85,40 @@ ORIGINS = st.integers(-10_000, 10_000)
 
 
 @given(ORIGINS, ORIGINS, SIDES, SIDES, st.sampled_from([1, -1]), st.sampled_from([10.0, 20.0, 0.0001]))
-def test_lattice_holds_the_grid_and_starts_on_a_cell(
+def test_cells_hold_the_grid_and_start_on_the_lattice(
     column: int, row: int, height: int, width: int, sense: int, size: float
 ) -> None:
     step = size * sense
     grid = GeoBox((height, width), Affine(size, 0, column * size, 0, step, row * step), "EPSG:32645")
-    lattice = reading_lattice(grid)
-    assert all(side % READ_CELL_PX == 0 for side in lattice.geobox.shape)
-    assert round(lattice.geobox.transform.c / size) % READ_CELL_PX == 0
-    assert round(lattice.geobox.transform.f / step) % READ_CELL_PX == 0
-    cropped = lattice.geobox[lattice.rows, lattice.columns]
-    assert cropped.shape == grid.shape
-    assert cropped.transform.almost_equals(grid.transform, precision=1e-6)
-    assert max(lattice.geobox.shape) < max(height, width) + 2 * READ_CELL_PX
+    _, window = PixelGrid.of(grid)
+    assert (window.top, window.left, window.shape) == (row, column, grid.shape)
+    cells = window.cells(READ_CELL_PX)
+    first, last = cells[0][0], cells[-1][-1]
+    assert all(edge % READ_CELL_PX == 0 for edge in (first.top, first.left, last.bottom, last.right))
+    assert first.top <= row < first.bottom
+    assert last.left < column + width <= last.right
+    whole = last.bottom - first.top, last.right - first.left
+    assert max(whole) < max(height, width) + 2 * READ_CELL_PX
+    blocks = tiling(window)
+    assert sum(line[0].shape[0] for line in blocks) == height
+    assert sum(block.shape[1] for block in blocks[0]) == width
 
 
 @given(ORIGINS, st.floats(0, 0.998))
 def test_two_cuts_of_one_grid_share_their_cells(first: int, phase: float) -> None:
     grid = GeoBox((700, 900), Affine(10, 0, (first + phase) * 10, 0, -10, 3e6 + phase * 10), "EPSG:32645")
-    whole, part = reading_lattice(grid), reading_lattice(grid[40:660, 333:777])
-    origin = part.geobox.transform
-    steps = (origin.c - whole.geobox.transform.c) / (10 * READ_CELL_PX)
-    assert steps == pytest.approx(round(steps), abs=1e-9)
-    assert origin.f - whole.geobox.transform.f == pytest.approx(
-        round((origin.f - whole.geobox.transform.f) / 20160) * 20160, abs=1e-4
-    )
+    (whole_grid, whole), (part_grid, part) = PixelGrid.of(grid), PixelGrid.of(grid[40:660, 333:777])
+    assert whole_grid == part_grid
+    cells = {cell for row in whole.cells(READ_CELL_PX) for cell in row}
+    assert {cell for row in part.cells(READ_CELL_PX) for cell in row} <= cells
 
 
-def test_canonical_place_has_one_set_of_bits() -> None:
+def test_one_place_has_one_set_of_bits() -> None:
     grid = GeoBox.from_bbox((86.0, 28.0, 86.6, 28.4), crs="EPSG:4326", resolution=0.0001)
-    assert canonical(grid[2016:4000, 17:300]) == canonical(grid[1000:, 10:][1016:3000, 7:290])
-    assert canonical(grid).transform.almost_equals(grid.transform, precision=1e-12)
+
+    def placed(part: GeoBox) -> GeoBox:
+        lines, window = PixelGrid.of(part)
+        return lines.geobox(window)
+
+    assert placed(grid[2016:4000, 17:300]) == placed(grid[1000:, 10:][1016:3000, 7:290])
+    assert placed(grid).transform.almost_equals(grid.transform, precision=1e-12)

@@ -12,12 +12,11 @@ import numpy as np
 
 from xglof.cube.describe import DEM_EPOCH, band_attrs, time_coordinates
 from xglof.cube.flags import quality_flags
-from xglof.cube.grid import READ_CELL_PX, reading_lattice
 from xglof.cube.harmonise import check_radar_units, to_db
 from xglof.cube.layover import layover_and_shadow, radar_geometry
 from xglof.cube.marching import REACH_M, GridOnGround
 from xglof.cube.pixel_grid import PixelGrid
-from xglof.cube.planes import Planes, Reading, band_of, read_planes
+from xglof.cube.planes import Planes, Reading, band_of, read_planes, tiling
 from xglof.cube.ranking import Ranking
 from xglof.cube.scenes import Chosen, Orbit, Selection, choose
 from xglof.cube.series import Series, in_turn, paired
@@ -237,12 +236,12 @@ def _along_axis(plan: Plan, series: Series) -> Planes:
     """The bands of a modality along the cube's time axis, radar in decibels."""
     import dask.array as da
 
-    lattice = reading_lattice(plan.geobox)
-    cells = (1, READ_CELL_PX, READ_CELL_PX)  # a step without scenes is as many small tasks as any other
+    blocks = tiling(PixelGrid.of(plan.geobox)[1])
+    sizes = (tuple(row[0].shape[0] for row in blocks), tuple(cell.shape[1] for cell in blocks[0]))
 
     def blank(dtype: Any, fill: float) -> Any:
-        whole = da.full((1, *lattice.geobox.shape), fill, dtype=dtype, chunks=cells)
-        return whole[:, lattice.rows, lattice.columns]
+        """A step without scenes: as many small tasks as any other."""
+        return da.full((1, *plan.geobox.shape), fill, dtype=dtype, chunks=((1,), *sizes))
 
     planes = Planes({}, None)
     if series.steps:

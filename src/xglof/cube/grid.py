@@ -1,38 +1,19 @@
-"""The area asked for, the one grid of a cube, and the absolute lattice on which files are read."""
+"""The area asked for, and the one grid of a cube."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from xglof.cube.pixel_grid import first_pixel
 from xglof.errors import CubeError
 
 #: Side of a reading cell, pixels: a multiple of the windows of the networks (224, 168, 112, 56).
 READ_CELL_PX = 2016
 DEFAULT_RESOLUTION_M = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class ReadLattice:
-    """A grid expanded to whole reading cells, and where the grid lies in it.
-
-    Attributes
-    ----------
-    geobox
-        The expanded GeoBox; its cells are those of the absolute lattice whatever the grid.
-    rows, columns
-        Slices that cut the grid out.
-    """
-
-    geobox: Any
-    rows: slice
-    columns: slice
 
 
 def area_of(aoi: object) -> Any:
@@ -236,44 +217,3 @@ def utm_of(area: Any) -> Any:
         raise CubeError(f"the area of interest lies at {centre.y:.1f} N, where UTM ends; pass crs=")
     zone = min(int((centre.x + 180) // 6) + 1, 60)
     return CRS(f"EPSG:{(32600 if centre.y >= 0 else 32700) + zone}")
-
-
-def reading_lattice(geobox: Any) -> ReadLattice:
-    """Expand a GeoBox to whole reading cells of the absolute lattice of its grid.
-
-    GDAL's reprojection depends on the block it fills. Reading whole cells that start at multiples of
-    2016 px from the CRS's origin makes a pixel's value depend on its place alone.
-    """
-    from affine import Affine
-    from odc.geo.geobox import GeoBox
-
-    height, width = geobox.shape
-    matrix = geobox.transform
-    top, bottom, phase_y = _cells(matrix.f, matrix.e, height)
-    left, right, phase_x = _cells(matrix.c, matrix.a, width)
-    row, column = first_pixel(matrix.f, matrix.e)[0] - top, first_pixel(matrix.c, matrix.a)[0] - left
-    origin = Affine(matrix.a, 0, (left + phase_x) * matrix.a, 0, matrix.e, (top + phase_y) * matrix.e)
-    return ReadLattice(
-        GeoBox((bottom - top, right - left), origin, geobox.crs),
-        slice(row, row + height),
-        slice(column, column + width),
-    )
-
-
-def canonical(geobox: Any) -> Any:
-    """The same grid with its origin computed from its absolute pixel index: one set of bits for one place."""
-    from affine import Affine
-    from odc.geo.geobox import GeoBox
-
-    matrix = geobox.transform
-    (row, phase_y), (column, phase_x) = first_pixel(matrix.f, matrix.e), first_pixel(matrix.c, matrix.a)
-    origin = Affine(matrix.a, 0, (column + phase_x) * matrix.a, 0, matrix.e, (row + phase_y) * matrix.e)
-    return GeoBox(geobox.shape, origin, geobox.crs)
-
-
-def _cells(origin: float, step: float, size: int) -> tuple[int, int, float]:
-    """First and last (excluded) absolute pixel of the cells that hold an axis, and the grid's shift."""
-    first, phase = first_pixel(origin, step)
-    begin = first // READ_CELL_PX * READ_CELL_PX
-    end = -(-(first + size) // READ_CELL_PX) * READ_CELL_PX
-    return begin, end, phase

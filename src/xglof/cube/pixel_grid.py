@@ -44,6 +44,16 @@ class Window:
         """The window with a margin on all sides."""
         return Window(self.top - margin, self.bottom + margin, self.left - margin, self.right + margin)
 
+    def cells(self, side: int) -> tuple[tuple[Window, ...], ...]:
+        """Rows of the whole cells of the absolute lattice of ``side`` pixels that the window touches."""
+        return tuple(
+            tuple(
+                Window(top, top + side, left, left + side)
+                for left in range(self.left // side * side, self.right, side)
+            )
+            for top in range(self.top // side * side, self.bottom, side)
+        )
+
     def within(self, outer: Window) -> tuple[slice, slice]:
         """Slices that cut the window out of an array over ``outer``."""
         top, left = self.top - outer.top, self.left - outer.left

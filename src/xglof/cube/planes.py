@@ -125,7 +125,7 @@ def read_planes(chosen: Chosen, groups: Sequence[Sequence[Scene]], geobox: Any, 
             tiles = [file.geobox for plane in planes for file in plane]
             finish = replace(finish, sea=degrees_of_sea(tiles, geobox))
         prefix = f"{chosen.modality}-{band}"
-        bands[band], lost = mosaic(planes, stacks[band], target, _tiling(wanted), finish, name=prefix)
+        bands[band], lost = mosaic(planes, stacks[band], target, tiling(wanted), finish, name=prefix)
         failed = lost if failed is None or lost is None else failed | lost
     return Planes(bands, failed)
 
@@ -222,13 +222,6 @@ def _finish(chosen: Chosen, band: str, kind: FileType, reading: Reading) -> Fini
     )
 
 
-def _tiling(wanted: Window) -> tuple[list[Window], ...]:
+def tiling(wanted: Window) -> tuple[tuple[Window, ...], ...]:
     """The blocks of a window: cells of the absolute lattice, those at its edges cut."""
-    side = READ_CELL_PX
-    return tuple(
-        [
-            Window(top, top + side, left, left + side) & wanted
-            for left in range(wanted.left // side * side, wanted.right, side)
-        ]
-        for top in range(wanted.top // side * side, wanted.bottom, side)
-    )
+    return tuple(tuple(cell & wanted for cell in row) for row in wanted.cells(READ_CELL_PX))

@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from xglof.bands import LAYERS, MODALITIES
+from xglof.cube.harmonise import RadarUnits
 from xglof.errors import CatalogError
 
-RadarUnits = Literal["power", "amplitude", "decibel", "digital_number"]
 Calibration = Literal["gamma0", "sigma0", ""]
 Signing = Literal["planetary-computer"]
 

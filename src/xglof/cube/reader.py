@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from odc.loader import RioDriver
 
 from xglof.cube.access import Access, without_query
-from xglof.cube.grid import canonical
+from xglof.cube.pixel_grid import PixelGrid
 from xglof.cube.stacks import FAILED, OnError
 from xglof.errors import CatalogError
 
@@ -46,7 +46,8 @@ class BlockReader:
         """
         nodata = None if cfg.meta is None else cfg.meta.nodata
         settings = replace(cfg, src_nodata_fallback=nodata, fail_on_error=True)
-        box = canonical(dst_geobox)
+        grid, window = PixelGrid.of(dst_geobox)
+        box = grid.geobox(window)  # one set of bits for one place
 
         def read(address: str) -> Any:
             with open_raster(address):

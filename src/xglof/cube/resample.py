@@ -75,7 +75,7 @@ def resample(
     if factor is not None and how != "cubic":
         return _refined(values, source, held, target, wanted, factor, nodata, how)
     out = np.full(wanted.shape, nodata, dtype=values.dtype)
-    for cell in _cells(wanted):
+    for cell in (cell for row in wanted.cells(WARP_CELL_PX) for cell in row):
         part = cell & wanted
         out[part.within(wanted)] = _warped(values, source, held, target, cell, nodata, how)[part.within(cell)]
     return out
@@ -90,15 +90,6 @@ def _cut(values: NDArray[Any], held: Window, wanted: Window, nodata: float) -> N
     if shared:
         out[shared.within(wanted)] = values[shared.within(held)]
     return out
-
-
-def _cells(wanted: Window) -> list[Window]:
-    size = WARP_CELL_PX
-    return [
-        Window(top, top + size, left, left + size)
-        for top in range(wanted.top // size * size, wanted.bottom, size)
-        for left in range(wanted.left // size * size, wanted.right, size)
-    ]
 
 
 def _warped(
