@@ -131,6 +131,11 @@ MODALITIES: MappingProxyType[str, Modality] = MappingProxyType(
 #: Names of the bands in decibels.
 SAR_BANDS = MODALITIES["S1RTC"].names
 
+#: Ground resolution (m) of the bands that decide on water besides visible and near-infrared light of 10 m:
+#: Sentinel-1 IW resolves about 20 m in ground range and 22 m in azimuth whatever its pixel spacing (Torres
+#: and others 2012, doi:10.1016/j.rse.2011.05.028), the short-wave infrared of Sentinel-2 20 m.
+WATER_RESOLUTION_M = MappingProxyType(dict.fromkeys((*SAR_BANDS, "B11", "B12"), 20.0))
+
 
 def resolve(names: Iterable[object]) -> dict[str, str]:
     """Map the names met in a dataset to the names of this module.

@@ -73,6 +73,14 @@ def test_the_graph_holds_no_weights_and_few_tasks() -> None:
     assert len(pickle.dumps(dict(layer))) < 1_000_000 + 2_000 * 36
 
 
+def test_the_effective_resolution_is_that_of_the_coarsest_band_that_decides() -> None:
+    both = raster(20, 20, modalities=("S2L2A", "S1RTC"))
+    visible = xglof.ModelInput("S2L2A", mean=[0], std=[1], bands=["B03"])
+    optics = xglof.ModelSpec("visible", "toys:bits", [visible], window=16)
+    assert segment(both).attrs["effective_resolution_m"] == 20
+    assert "effective_resolution_m" not in segment(both, model=optics).attrs
+
+
 def test_own_names_of_bands_are_understood() -> None:
     cube = raster(20, 20)
     renamed = segment(cube.rename(vv="VV", vh="VH"))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xglof._version import __version__
+from xglof.bands import WATER_RESOLUTION_M
 from xglof.cube.flags import flag_attrs
 from xglof.engine.job import Job
 
@@ -148,4 +149,11 @@ def _attrs(cube: xr.Dataset, job: Job, threshold: float) -> dict[str, Any]:
     }
     provenance = ("catalog", "dem_epoch", "composite", "composite_window")
     kept = {name: cube.attrs[name] for name in provenance if name in cube.attrs}
-    return {**attrs, **kept}
+    return {**attrs, **kept, **_effective_resolution(cube, job)}
+
+
+def _effective_resolution(cube: xr.Dataset, job: Job) -> dict[str, float]:
+    """Ground resolution of the coarsest band that decides on water; nothing where all have 10 m."""
+    read = [band for source in job.spec.inputs for band in source.bands if band in cube]
+    coarse = [WATER_RESOLUTION_M[band] for band in read if band in WATER_RESOLUTION_M]
+    return {"effective_resolution_m": max(coarse)} if coarse else {}
