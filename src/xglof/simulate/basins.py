@@ -36,13 +36,24 @@ class Ground:
     margin: int
 
 
-def carve(rng: np.random.Generator, ground: Ground) -> Terrain:
+#: Length over width of the lakes that are long.
+_STRETCH: dict[LakeKind, tuple[float, float]] = {"growing": (1.5, 2.1), "splitting": (2.0, 2.6)}
+#: How far the level of a splitting lake falls, and how deep its sill lies under the first level; shares of
+#: its depth.
+_SPLIT_FALL, _SILL_DEPTH = 0.22, 0.07
+
+
+def carve(
+    rng: np.random.Generator, ground: Ground, *, splitting: np.random.Generator | None = None
+) -> Terrain:
     """Carve basins into ``ground`` and say which pixels each lake fills.
+
+    ``splitting`` draws one lake more, the last, that a sill parts; the others are drawn as without it.
 
     Raises
     ------
     CubeError
-        The ground has no room for a lake.
+        The ground has no room for a lake, or for one that splits.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -56,6 +67,9 @@ def carve(rng: np.random.Generator, ground: Ground) -> Terrain:
     hollow = np.zeros(bed.shape, dtype=np.uint16)
     lakes = tuple(_dig(rng, bed, hollow, site, number, ground) for number, site in enumerate(sites, start=1))
     basin = _flood(bed, hollow, lakes, sites, ground.resolution)
+    if splitting is not None:
+        bed, basin, last = _add_splitting(splitting, ground, (bed, hollow, basin), lakes, sites)
+        lakes += (last,)
     filled = np.bincount(basin.ravel(), minlength=len(lakes) + 1)
     lakes = tuple(lake for lake in lakes if filled[lake.number] >= 4)
     basin[~np.isin(basin, [lake.number for lake in lakes])] = 0
@@ -94,12 +108,46 @@ def _sites(rng: np.random.Generator, ground: Ground) -> list[_Site]:
     return sites
 
 
+def _add_splitting(
+    rng: np.random.Generator,
+    ground: Ground,
+    carved: tuple[Float, NDArray[np.uint16], NDArray[np.uint16]],
+    lakes: tuple[Lake, ...],
+    sites: list[_Site],
+) -> tuple[Float, NDArray[np.uint16], Lake]:
+    """Bed and basins with one lake more that a sill parts, and that lake: as large as the room allows."""
+    rows, columns = (n - 2 * ground.margin for n in ground.elevation.shape)
+    largest = min(0.6e6, 0.02 * rows * columns * ground.resolution**2)
+    number = len(sites) + 1
+    for share in (0.7, 0.7, 0.5, 0.5, 0.35, 0.35, 0.25, 0.25):
+        site = _place(rng, ground, sites, share * largest, "splitting")
+        if site is None:
+            continue
+        bed, hollow = carved[0].copy(), carved[1].copy()
+        lake = _dig(rng, bed, hollow, site, number, ground)
+        basin = _flood(bed, hollow, (*lakes, lake), [*sites, site], ground.resolution)
+        if _spares_others(basin, carved[2]) and _keep_two_parts(bed, basin, lake):
+            return bed, basin, lake
+    raise CubeError(
+        f"no room for a lake that splits beside {len(sites)} others in {rows} x {columns} pixels; "
+        "give a larger shape or another seed"
+    )
+
+
+def _spares_others(basin: NDArray[np.uint16], before: NDArray[np.uint16]) -> bool:
+    """Whether the lakes of ``before`` kept nearly all pixels: a new moraine may fill or dam a neighbour."""
+    count = int(before.max()) + 1
+    kept = np.bincount(before[basin == before], minlength=count)[1:]
+    sizes = [np.bincount(numbers.ravel(), minlength=count)[1:count] for numbers in (basin, before)]
+    return bool((kept >= 0.95 * np.maximum(*sizes)).all())
+
+
 def _place(
     rng: np.random.Generator, ground: Ground, taken: list[_Site], area_m2: float, kind: LakeKind
 ) -> _Site | None:
     """The gentlest of random places for a lake of this area, or None where none is free."""
     resolution, shape = ground.resolution, ground.elevation.shape
-    stretch = rng.uniform(1.5, 2.1) if kind == "growing" else rng.uniform(1.0, 1.9)
+    stretch = rng.uniform(*_STRETCH.get(kind, (1.0, 1.9)))
     length, width = math.sqrt(area_m2 / math.pi * stretch), math.sqrt(area_m2 / math.pi / stretch)
     edge = ground.margin + math.ceil(1.65 * length / resolution) + 2
     if 2 * edge >= min(shape):
@@ -214,6 +262,10 @@ def _dig(
     inside = -depth * (1 - np.minimum(radius, 1) ** 2)
     outside = rim * (1 - np.exp(-3 * np.maximum(radius - 1, 0)))
     bowl = level + inside + outside + 0.5 * relief * smoothstep((1.25 - radius).astype(np.float32) * 2)
+    if site.kind == "splitting":
+        aside = along - 0.08 * site.half_length_m * wander  # a sill is no straight wall
+        middle = float(np.quantile(aside[radius < 0.8], rng.choice([0.38, 0.62])))  # parts of unequal size
+        bowl = np.maximum(bowl, level - depth * _sill((aside - middle).astype(np.float32), site, resolution))
     weight = smoothstep(((radius - 1.05) / rng.uniform(0.7, 1.0)).astype(np.float32))
     # a moraine all round, 31 degrees steep outside: without it water would stand on the slope below
     moraine = level + 0.3 + rim * np.clip(6 * (radius - 1), 0, 1)
@@ -222,6 +274,13 @@ def _dig(
     bed[window] = np.maximum((1 - weight) * bowl + weight * z, np.where(radius > 1, moraine, -np.inf))
     hollow[window][radius <= 1] = number
     return _describe(rng, site, number, level, depth)
+
+
+def _sill(along: Float, site: _Site, resolution: float) -> Float:
+    """Depth under the first level of a rise of the bed across the lake, as a share of the lake's depth."""
+    half_width = max(0.16 * site.half_length_m, 2.5 * resolution)  # of what falls dry: sensors must see it
+    fall = (_SPLIT_FALL - _SILL_DEPTH) * (along / half_width) ** 2
+    return np.asarray(_SILL_DEPTH + fall, dtype=np.float32)
 
 
 def _describe(rng: np.random.Generator, site: _Site, number: int, level: float, depth: float) -> Lake:
@@ -239,6 +298,8 @@ def _describe(rng: np.random.Generator, site: _Site, number: int, level: float, 
     )
     if site.kind == "draining":
         return replace(lake, drained_level_m=round(level - fraction * depth, 1))
+    if site.kind == "splitting":
+        return replace(lake, drained_level_m=round(level - _SPLIT_FALL * depth, 1))
     if site.kind == "growing":  # in touch with the ice: never clear
         return replace(lake, turbidity=float(rng.uniform(0.45, 1.0)))
     return lake
@@ -267,3 +328,23 @@ def _flood(
             basin[window][water] = lake.number
             z[water] = np.minimum(z[water], lake.level_m - 0.3)  # islets become shoals
     return basin
+
+
+def _keep_two_parts(bed: Float, basin: NDArray[np.uint16], lake: Lake) -> bool:
+    """Whether the fallen water of ``lake`` stands in two parts; dries puddles, drowns islets in ``bed``."""
+    from scipy.ndimage import binary_fill_holes, label
+
+    wet = (basin == lake.number) & (bed < lake.drained_level_m)
+    parts, count = label(wet, structure=np.ones((3, 3)))  # as lakes are told apart: corners join
+    if count < 2:
+        return False
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    second, first = (int(part) for part in np.argsort(sizes)[-2:])
+    if sizes[second] < max(12, 0.1 * sizes.sum()):
+        return False
+    bed[wet & (parts != first) & (parts != second)] = lake.drained_level_m
+    for part in (first, second):
+        water = binary_fill_holes(parts == part)
+        bed[water] = np.minimum(bed[water], lake.drained_level_m - 0.3)
+    return True

@@ -173,9 +173,12 @@ def _baseline(day: date) -> str:
 
 
 def radar_passes(
-    rng: np.random.Generator, optical: Sequence[OpticalPass], longitude: float
+    rng: np.random.Generator, optical: Sequence[OpticalPass], longitude: float, events: Sequence[date] = ()
 ) -> tuple[RadarPass, ...]:
-    """Sentinel-1 observations within five days of the optical ones, all but one; orbits alternate."""
+    """Sentinel-1 observations within five days of the optical ones, all but one; orbits alternate.
+
+    A pass shows what its optical pass shows, so none lies on the other side of one of ``events``.
+    """
     without = int(rng.integers(1, len(optical))) if len(optical) > 1 else -1
     incidence = {"ascending": rng.uniform(33, 43), "descending": rng.uniform(33, 43)}
     passes = []
@@ -187,9 +190,10 @@ def radar_passes(
         state: Literal["ascending", "descending"] = "ascending" if index % 2 == 0 else "descending"
         hour = 18 if state == "ascending" else 6
         local = datetime(view.time.year, view.time.month, view.time.day, hour, minute, tzinfo=UTC)
+        local -= timedelta(seconds=round(longitude / 15 * 3600))
         passes.append(
             RadarPass(
-                time=local + timedelta(days=gap, seconds=-round(longitude / 15 * 3600)),
+                time=_same_side(local + timedelta(days=gap), local, view.time, events),
                 orbit_state=state,
                 relative_orbit=85 if state == "ascending" else 19,
                 look_azimuth=78.0 if state == "ascending" else 282.0,
@@ -199,3 +203,12 @@ def radar_passes(
             )
         )
     return tuple(sorted(passes, key=lambda item: item.time))
+
+
+def _same_side(time: datetime, nearest: datetime, optical: datetime, events: Sequence[date]) -> datetime:
+    """``time``, or a day from ``nearest`` on the optical side of an event that would lie between."""
+    for event in events:
+        after = optical.date() >= event
+        if (time.date() >= event) != after:
+            return nearest + timedelta(days=1 if after else -1)
+    return time

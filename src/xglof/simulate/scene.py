@@ -67,6 +67,11 @@ class Valley:
         What the seed drew; ground and basins; classes of the bare ground, uint8, without season.
     optical, radar
         Sentinel-2 and Sentinel-1 observations, in order of time.
+    outburst
+        Day from which on passes see the draining lake drained; None: its pass was not asked for, see
+        :func:`xglof.simulate.states.drained_from`.
+    split
+        Day from which on passes see the splitting lake in two parts; None where no lake splits.
     """
 
     seed: int
@@ -77,6 +82,8 @@ class Valley:
     ground_cover: NDArray[np.uint8]
     optical: tuple[OpticalPass, ...]
     radar: tuple[RadarPass, ...]
+    outburst: date | None = None
+    split: date | None = None
 
     @property
     def lakes(self) -> tuple[Lake, ...]:
@@ -103,8 +110,10 @@ def valley(
     crs: str | None = "EPSG:32645",
     dem: xr.DataArray | None = None,
     dates: Iterable[str | date | datetime] | None = None,
+    outburst: str | date | None = None,
+    split: str | date | None = None,
 ) -> Valley:
-    """Simulated glacial valley with lakes, one that grows and one that drains.
+    """Simulated glacial valley with lakes, one that grows, one that drains and, on request, one that splits.
 
     Parameters
     ----------
@@ -121,6 +130,13 @@ def valley(
         gaps. Its grid becomes the scene's. None simulates mountains.
     dates
         Days of the Sentinel-2 observations; None draws twelve over 2019 to 2023.
+    outburst
+        Day (UTC) from which on the draining lake is seen drained; None takes the pass after three fifths of
+        those over open water.
+    split
+        Day (UTC) on which the level of one lake more falls below a sill in its bed, and two lakes remain;
+        None leaves that lake out. The others keep number, place and level; a new moraine may take a few
+        pixels of a neighbour.
 
     Returns
     -------
@@ -131,7 +147,8 @@ def valley(
     Raises
     ------
     CubeError
-        A CRS that is not in metres, a grid too small, a DEM with gaps, or dates that repeat.
+        A CRS that is not in metres, a grid too small, a DEM with gaps, dates that repeat, an event that no
+        two passes enclose, or no room for the lake that splits.
 
     Examples
     --------
@@ -141,6 +158,8 @@ def valley(
     """
     if seed < 0:
         raise CubeError(f"seed is {seed}; expected 0 or more")
+    events = {"outburst": outburst, "split": split}
+    known = {name: _days([day], name)[0] for name, day in events.items() if day is not None}
     rng = np.random.default_rng([seed, 1])
     geobox = _scene_grid(rng, shape, resolution, crs) if dem is None else _dem_grid(dem)
     longitude, latitude = _centre_degrees(geobox)
@@ -155,11 +174,13 @@ def valley(
         rows_first = dem.transpose(*dem.odc.spatial_dims).values
         heights = np.pad(np.asarray(rows_first, dtype=np.float32), margin, mode="symmetric")
         ground = Ground(heights, None, None, size, margin)
-    terrain = carve(np.random.default_rng([seed, 2]), ground)
+    parting = None if split is None else np.random.default_rng([seed, 14])
+    terrain = carve(np.random.default_rng([seed, 2]), ground, splitting=parting)
     days = default_days(rng, latitude) if dates is None else _days(dates)
     optical = optical_passes(
         np.random.default_rng([seed, 3]), days, longitude, latitude, character.cloudiness
     )
+    _check_enclosed(known, optical)
     return Valley(
         seed=seed,
         geobox=geobox,
@@ -168,18 +189,29 @@ def valley(
         terrain=terrain,
         ground_cover=_cover_ground(np.random.default_rng([seed, 4]), terrain, character, size),
         optical=optical,
-        radar=radar_passes(np.random.default_rng([seed, 5]), optical, longitude),
+        radar=radar_passes(np.random.default_rng([seed, 5]), optical, longitude, list(known.values())),
+        outburst=known.get("outburst"),
+        split=known.get("split"),
     )
 
 
-def _days(dates: Iterable[str | date | datetime]) -> list[date]:
+def _days(dates: Iterable[str | date | datetime], name: str = "dates") -> list[date]:
     try:
         days = sorted(np.datetime64(day, "D").astype(date) for day in dates)
     except ValueError as error:
-        raise CubeError(f"a day of dates can't be read: {error}; expected such as 2021-07-15") from error
+        raise CubeError(f"a day of {name} can't be read: {error}; expected such as 2021-07-15") from error
     if not days or len(set(days)) < len(days):
-        raise CubeError(f"dates are {days}; expected one or more different days")
+        raise CubeError(f"{name} are {days}; expected one or more different days")
     return days
+
+
+def _check_enclosed(events: dict[str, date], optical: tuple[OpticalPass, ...]) -> None:
+    first, last = optical[0].time.date(), optical[-1].time.date()
+    for name, day in events.items():
+        if not first < day <= last:
+            raise CubeError(
+                f"{name} is {day}; expected a day after the first pass, {first}, up to the last, {last}"
+            )
 
 
 def _draw_character(rng: np.random.Generator, dem: xr.DataArray | None) -> Character:

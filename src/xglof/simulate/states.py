@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,27 @@ _FIRST_SHARE, _LAST_SHARE, _EPOCH_SHARE = 0.36, 0.95, 0.14  # of the growing lak
 
 def drained_from(place: Valley) -> int:
     """Index of the first optical pass after the outburst; the number of passes where there is none."""
+    if place.outburst is not None:
+        return _first_from(place, place.outburst)
     count = len(place.optical)
     open_water = [i for i in range(1, count) if not place.optical[i].winter]
     if not open_water:
         return count
     return open_water[len(open_water) * 3 // 5]
+
+
+def _first_from(place: Valley, day: date) -> int:
+    """Index of the first optical pass on ``day`` or later."""
+    return sum(view.time.date() < day for view in place.optical)
+
+
+def _has_fallen(place: Valley, lake: Lake, index: int | None) -> bool:
+    """Whether the lake stands at its lower level at a pass (None: the DEM's epoch)."""
+    if index is None:
+        return False
+    if lake.kind == "splitting" and place.split is not None:
+        return index >= _first_from(place, place.split)
+    return lake.kind == "draining" and index >= drained_from(place)
 
 
 def lake_numbers(place: Valley, index: int | None) -> NDArray[np.uint16]:
@@ -41,7 +58,7 @@ def lake_numbers(place: Valley, index: int | None) -> NDArray[np.uint16]:
         here = terrain.basin == lake.number
         if lake.kind == "growing":
             numbers[here & glacier(place, index)] = 0
-        elif lake.kind == "draining" and index is not None and index >= drained_from(place):
+        elif _has_fallen(place, lake, index):
             numbers[here & (terrain.bed >= lake.drained_level_m)] = 0
     return numbers
 
@@ -95,9 +112,8 @@ def surface_height(place: Valley, index: int | None) -> Float:
     basin = place.terrain.basin
     wet = lake_numbers(place, index)
     for lake in place.lakes:
-        heights[wet == lake.number] = lake.level_m
-        if lake.kind == "draining" and index is not None and index >= drained_from(place):
-            heights[wet == lake.number] = lake.drained_level_m
+        fallen = _has_fallen(place, lake, index)
+        heights[wet == lake.number] = lake.drained_level_m if fallen else lake.level_m
         if lake.kind == "growing":  # the tongue floats or stands over the lake to come
             under = (basin == lake.number) & (wet == 0)
             heights[under] = lake.level_m

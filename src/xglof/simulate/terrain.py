@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
-LakeKind = Literal["stable", "growing", "draining"]
+LakeKind = Literal["stable", "growing", "draining", "splitting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,10 @@ class Lake:
     number
         1, 2, ...: its value in the rasters of lake numbers.
     kind
-        ``stable``, ``growing`` (at the glacier's front) or ``draining`` (an outburst).
+        ``stable``, ``growing`` (at the glacier's front), ``draining`` (an outburst) or ``splitting`` (a sill
+        in its bed parts it when its level falls).
     level_m, drained_level_m
-        Water level, and the level after the outburst (equal where there is none).
+        Water level, and the level after the outburst or the split (equal where there is none).
     turbidity, milkiness
         0 clear to 1 full of glacier flour; 0 turquoise to 1 grey.
     roughness

@@ -42,9 +42,10 @@ def lake_table(place: Valley, numbers: NDArray[np.uint16]) -> gpd.GeoDataFrame:
     Returns
     -------
     geopandas.GeoDataFrame
-        ``lake_id``, ``lake_number``, ``time``, ``kind``, ``level_m``, ``turbidity``, ``frozen``,
+        ``lake_id``, ``lake_number``, ``time``, ``kind`` (stable, growing, draining, splitting), ``level_m``
+        and ``drained_level_m`` (before and after the outburst or the split), ``turbidity``, ``frozen``,
         ``area_m2`` (planar, in the scene's CRS), ``geometry`` in the same; an emptied lake has area 0 and an
-        empty polygon.
+        empty polygon, a lake that split a MultiPolygon.
     """
     import geopandas as gpd
     import pandas as pd
@@ -66,6 +67,7 @@ def lake_table(place: Valley, numbers: NDArray[np.uint16]) -> gpd.GeoDataFrame:
                     "time": np.datetime64(view.time.replace(tzinfo=None), "ns"),
                     "kind": lake.kind,
                     "level_m": lake.level_m,
+                    "drained_level_m": lake.drained_level_m,
                     "turbidity": lake.turbidity,
                     "frozen": view.winter,
                     "area_m2": float(geometry.area),
