@@ -3,36 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from odc.geo.geobox import GeoBox
+from odc.geo.geobox import Affine, GeoBox
 
 from lake_maps import UTM, Computed, empty, lake_map, raising_scheduler
 from xglof.errors import CubeError
-from xglof.lakes import find_lakes
-
-
-def flood(wet):
-    """Oracle: lists of 8-connected pixels, by their first pixel in reading order."""
-    seen, groups = set(), []
-    for row, column in zip(*np.nonzero(wet), strict=True):
-        if (row, column) in seen:
-            continue
-        stack, group = [(row, column)], []
-        seen.add((row, column))
-        while stack:
-            y, x = stack.pop()
-            group.append((y, x))
-            for dy in (-1, 0, 1):
-                for dx in (-1, 0, 1):
-                    at = (y + dy, x + dx)
-                    inside = 0 <= at[0] < wet.shape[0] and 0 <= at[1] < wet.shape[1]
-                    if inside and wet[at] and at not in seen:
-                        seen.add(at)
-                        stack.append(at)
-        groups.append(group)
-    return groups
+from xglof.lakes.polygons import effective_resolution, find_lakes
 
 
 def square(columns=slice(20, 30)):
@@ -66,33 +41,6 @@ def test_resolution_sets_the_error_only():
     assert coarse.area_m2[0] == fine.area_m2[0]
 
 
-@given(
-    hnp.arrays(
-        np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 255])
-    )
-)
-@settings(max_examples=60, deadline=None)
-def test_lakes_are_the_eight_connected_pixels(values):
-    lakes = find_lakes(lake_map(values))
-    groups = flood(values == 1)
-    assert len(lakes) == len(groups)
-    wet = {(y, x) for y, x in np.argwhere(values == 1).tolist()}
-    for row, group in zip(lakes.itertuples(), groups, strict=True):
-        assert row.geometry.is_valid
-        assert row.geometry.area == pytest.approx(100 * len(group))
-        for y, x in group:
-            centre = shapely.Point(497_000 + 10 * x + 5, 3_080_000 - 10 * y - 5)
-            assert row.geometry.contains(centre)
-        edges = sum(
-            (y + dy, x + dx) not in wet for y, x in group for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0))
-        )
-        assert row.geometry.length == pytest.approx(10 * edges)
-        near = {(y + dy, x + dx) for y, x in group for dy in (-1, 0, 1) for dx in (-1, 0, 1)}
-        inside = [(y, x) for y, x in near if 0 <= y < values.shape[0] and 0 <= x < values.shape[1]]
-        assert row.touches_unobserved == any(values[at] == 255 for at in inside)
-        assert row.touches_edge == (len(inside) < len(near))
-
-
 def test_islands_are_holes_and_count_in_the_perimeter():
     values = square()
     values[14:16, 24:26] = 0
@@ -102,6 +50,27 @@ def test_islands_are_holes_and_count_in_the_perimeter():
     assert lakes.perimeter_m[0] == pytest.approx(480, rel=2e-3)
 
 
+def test_an_island_that_meets_the_shore_at_a_corner_stays_a_hole():
+    values = square()
+    values[11, 21] = values[10, 20] = 0  # the bay at the corner and the island share a corner
+    values[14, 24] = values[15, 25] = 0  # two islands that share one
+    lakes = find_lakes(lake_map(values))
+    assert lakes.geom_type.tolist() == ["Polygon"]
+    assert lakes.geometry.is_valid.all()
+    assert len(lakes.geometry[0].interiors) == 3
+    assert lakes.geometry[0].area == 9600
+    assert lakes.perimeter_m[0] == pytest.approx(400 + 3 * 40, rel=1e-3)
+
+
+def test_a_lake_on_an_island_of_a_lake_is_another_lake():
+    values = np.ones((9, 9), "uint8")
+    values[2:7, 2:7] = 0
+    values[4, 4] = 1
+    lakes = find_lakes(lake_map(values))
+    assert lakes.geometry.area.tolist() == [100 * (81 - 25), 100]
+    assert lakes.touches_edge.tolist() == [True, False]
+
+
 def test_pixels_that_meet_at_a_corner_are_one_lake_of_two_parts():
     values = empty()
     values[10, 10] = values[11, 11] = 1
@@ -109,6 +78,40 @@ def test_pixels_that_meet_at_a_corner_are_one_lake_of_two_parts():
     assert lakes.geom_type.tolist() == ["MultiPolygon"]
     assert lakes.geometry.is_valid.all()
     assert lakes.area_m2[0] == pytest.approx(200, rel=2e-3)
+
+
+def test_the_error_follows_from_the_resolution_that_the_segmentation_states():
+    seg = lake_map(square())
+    at_pixels = find_lakes(seg).area_sigma_m2[0]
+    stated = seg.assign_attrs(effective_resolution_m=20)
+    on_the_layer = seg.copy()
+    on_the_layer["lake"] = seg["lake"].assign_attrs(effective_resolution_m=20)
+    for told in (stated, on_the_layer, on_the_layer["lake"]):
+        assert effective_resolution(told) == 20
+        assert find_lakes(told).area_sigma_m2[0] == pytest.approx(2 * at_pixels, rel=2e-3)
+    assert effective_resolution(stated, 30) == 30
+    assert find_lakes(stated, resolution_m=30).area_sigma_m2[0] == pytest.approx(3 * at_pixels, rel=2e-3)
+    assert effective_resolution([seg, stated]) == 20
+
+
+@pytest.mark.parametrize("metres", [5, 10])
+def test_no_map_is_sharper_than_its_pixels(metres):
+    seg = lake_map(square()).assign_attrs(effective_resolution_m=metres)
+    assert effective_resolution(seg) is None
+    assert find_lakes(seg).area_sigma_m2[0] == find_lakes(lake_map(square())).area_sigma_m2[0]
+
+
+def test_a_stated_resolution_is_compared_with_pixels_on_the_ground():
+    degrees = GeoBox((60, 80), Affine(0.0001, 0, 86.93, 0, -0.0001, 27.81), "EPSG:4326")  # 9.9 m by 11.1 m
+    seg = lake_map(square(), degrees)
+    assert effective_resolution(seg.assign_attrs(effective_resolution_m=10)) is None
+    assert effective_resolution(seg.assign_attrs(effective_resolution_m=20)) == 20
+
+
+@pytest.mark.parametrize("stated", ["coarse", -20, np.nan])
+def test_a_stated_resolution_that_is_no_length_is_refused(stated):
+    with pytest.raises(CubeError, match="effective_resolution_m is"):
+        find_lakes(lake_map(square()).assign_attrs(effective_resolution_m=stated))
 
 
 def test_only_a_wish_removes_small_lakes():
@@ -132,15 +135,7 @@ def test_rows_go_by_time_then_place_whatever_the_order_of_the_cube():
     ):
         turned = find_lakes(other)
         assert turned.drop(columns="geometry").equals(lakes.drop(columns="geometry"))
-        assert turned.geometry.geom_equals(lakes.geometry).all()
-
-
-@pytest.mark.parametrize("chunks", [{"time": 1, "y": 7, "x": 9}, {"time": 3, "y": 60, "x": 13}])
-def test_chunks_change_nothing(chunks):
-    rng = np.random.default_rng(1)
-    values = (rng.random((4, 30, 40)) > 0.6).astype("uint8")
-    plain, chunked = find_lakes(lake_map(values)), find_lakes(lake_map(values, chunks=chunks))
-    assert plain.equals(chunked)
+        assert turned.geometry.to_wkb().equals(lakes.geometry.to_wkb())
 
 
 def test_one_time_step_without_the_dim_time():
@@ -161,6 +156,22 @@ def test_no_lake_gives_an_empty_table_with_all_columns(value):
     assert lakes.crs == "EPSG:32645"
     assert lakes.dtypes.equals(full.dtypes)
     assert len(find_lakes(lake_map(empty(1)).isel(time=slice(0, 0)))) == 0
+
+
+def test_dates_without_lakes_or_without_view_have_no_rows():
+    values = np.stack([square(), empty(), np.full((60, 80), 255), square()])
+    seg = lake_map(values)
+    lakes = find_lakes(seg)
+    assert lakes.time.tolist() == seg.indexes["time"][[0, 3]].tolist()
+    assert not lakes.touches_unobserved.any()
+
+
+def test_a_missing_date_is_refused():
+    seg = lake_map(np.stack([square()] * 2))
+    times = seg["time"].values.copy()
+    times[1] = np.datetime64("NaT")
+    with pytest.raises(CubeError, match=r"seg\[0\] has a time step without a date"):
+        find_lakes(seg.assign_coords(time=times))
 
 
 def ellipse(grid):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xglof.cube.pixel_grid import PixelGrid, Window
 from xglof.errors import CubeError
-from xglof.lakes.layer import LAKE, UNOBSERVED, Float, check_values, lake_layer, pixel_metres, to_degrees
+from xglof.lakes.joining import join_blocks
+from xglof.lakes.layer import Float, grid_dims, pixel_metres, to_degrees
+from xglof.lakes.outlines import outline_block
+from xglof.lakes.tiles import Segmentations, Tile, Tiling, block_windows, segmentations, tile_segmentations
 
 if TYPE_CHECKING:
     import geopandas
@@ -22,29 +26,35 @@ SMALL_M2 = 20_000.0
 _Values = TypeVar("_Values", Float, xr.DataArray)
 
 _SIGMA_SHARE = 0.6872  # share of boundary pixels off by up to one sigma, Hanshaw & Bookhagen (2014)
+_SCALE_SHARE = 0.01  # pixels of a UTM grid are up to 0.1% off their nominal size on the ground
 _MAX_EDGE_PX = 100  # longer straight edges get points in between: they are not straight on the ellipsoid
 
 
 def find_lakes(
-    seg: xr.Dataset | xr.DataArray, *, min_area: float = 0.0, resolution_m: float | None = None
+    seg: Segmentations, *, min_area: float = 0.0, resolution_m: float | None = None
 ) -> geopandas.GeoDataFrame:
     """Polygons of the lakes of every time step.
 
     A lake is a group of lake pixels that touch by edges or corners. Its geometry follows the pixels' outer
     edges, unsmoothed; parts that touch at a corner only are the parts of a MultiPolygon, islands are holes.
 
-    This **computes**: one time chunk after the other. The peak memory is that chunk's ``lake`` (a byte a
-    pixel), plus about ten bytes a pixel of one time step.
+    This **computes**. A task outlines one block at one time chunk, in whole pixels, and keeps no pixel;
+    lakes that cross the borders of blocks are joined date by date. The polygons are the same to the bit
+    however ``seg`` is cut into chunks or tiles. The peak memory of a task is its block of ``lake`` (a byte a
+    pixel) and about eight bytes a pixel of one of the block's dates. What is joined takes about 100 bytes a
+    vertex of the polygons of a date.
 
     Parameters
     ----------
     seg
-        Dataset with ``lake`` or that variable: ``([time,] y, x)`` uint8, 0 land, 1 lake, 255 unobserved.
+        Dataset with ``lake`` or that variable: ``([time,] y, x)`` uint8, 0 land, 1 lake, 255 unobserved. Or a
+        sequence of them: tiles of one grid of pixels, each with its own dates. The polygons of a date are
+        those of the tiles that hold it (the same time stamp), joined.
     min_area
         Lakes below this geodesic area (m2) are left out; 0 keeps all.
     resolution_m
-        Effective resolution G of the error of area, metres; ``None`` for the grid's pixel size at the lake.
-        Pass the sensor's where the grid is finer.
+        Effective resolution G of the error of area, metres; ``None`` for what the segmentation says of
+        itself, see :func:`effective_resolution`, and for a lake in several tiles the coarsest of theirs.
 
     Returns
     -------
@@ -53,30 +63,43 @@ def find_lakes(
         ``time`` (NaT where ``seg`` has none), ``area_m2`` and ``perimeter_m`` (geodesic on WGS 84; the
         perimeter is that of the pixel staircase with islands, a quarter longer than a smooth outline),
         ``area_sigma_m2``, ``small`` (below 0.02 km2, ICIMOD's size of lakes able to cause outburst floods),
-        ``touches_unobserved`` (a neighbour of a pixel is 255), ``touches_edge`` (of the grid).
+        ``touches_unobserved`` (a neighbour of a pixel is 255), ``touches_edge`` (a neighbour of a pixel lies
+        outside all tiles of the date).
 
     Raises
     ------
     CubeError
         No ``lake`` or no CRS, a rotated grid, a date twice, other values than 0, 1 and 255, a negative
-        ``min_area``, a ``resolution_m`` that is not above 0.
+        ``min_area``, a ``resolution_m`` that is not above 0; tiles of other CRS, pixel sizes or pixel lines,
+        or that share pixels at a date.
 
     References
     ----------
     Hanshaw & Bookhagen (2014), The Cryosphere 8, 359-376: sigma = (P / G) x 0.6872 x G^2 / 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odc.geo.geobox import Affine, GeoBox
+    >>> from odc.geo.xr import wrap_xr
+    >>> values = np.zeros((60, 80), "uint8")
+    >>> values[10:20, 20:30] = 1
+    >>> grid = GeoBox(values.shape, Affine(10, 0, 497_000, 0, -10, 3_080_000), "EPSG:32645")
+    >>> lakes = find_lakes(wrap_xr(values, grid))
+    >>> lakes.area_m2.round(-1).tolist(), lakes.perimeter_m.round().tolist()
+    ([10010.0], [400.0])
     """
     import geopandas
+    from dask.base import compute
 
     if not min_area >= 0:
         raise CubeError(f"min_area is {min_area}; expected square metres, 0 or more")
-    check_resolution(resolution_m)
-    layer = lake_layer(seg)
-    grid = layer.odc.geobox
-    steps = [_lakes_of_step(values, grid, time, resolution_m) for time, values in _steps(layer)]
-    columns = {name: np.concatenate([step[name] for step in steps]) for name in steps[0]} if steps else _NONE
-    frame = geopandas.GeoDataFrame(columns, geometry="geometry", crs=grid.crs.wkt)
-    frame = frame[frame["area_m2"] >= min_area]
-    return frame.sort_values("time", kind="stable", ignore_index=True)
+    tiles = segmentations(seg)
+    resolutions = [effective_resolution(each, resolution_m) or 0.0 for each in tiles]
+    tiling = tile_segmentations(tiles)
+    steps = compute(*_tasks(tiling, resolutions, min_area))
+    columns = {name: np.concatenate([step[name] for step in steps]) for name in _NONE} if steps else _NONE
+    return geopandas.GeoDataFrame(columns, geometry="geometry", crs=tiling.lattice.crs)
 
 
 _NONE: dict[str, NDArray[Any]] = {
@@ -105,55 +128,125 @@ def check_resolution(resolution_m: float | None) -> None:
         )
 
 
-def _steps(layer: xr.DataArray) -> Iterator[tuple[np.datetime64, NDArray[np.uint8]]]:
-    """Dates and their values; one chunk in time is held at once, so that no block is computed twice."""
-    if "time" not in layer.dims:
-        yield np.datetime64("NaT", "ns"), check_values(layer.to_numpy())
-        return
-    start = 0
-    for size in layer.variable.chunksizes.get("time", (1,) * layer.sizes["time"]):
-        part = layer.isel(time=slice(start, start + size)).compute()
-        yield from zip(part["time"].to_numpy(), check_values(part.to_numpy()), strict=True)
-        start += size
+def effective_resolution(seg: Segmentations, resolution_m: float | None = None) -> float | None:
+    """Resolution (m) that the error of an area follows from, or ``None`` for the pixel size at each lake.
+
+    Parameters
+    ----------
+    seg
+        Segmentation, or its ``lake``. Its attribute ``effective_resolution_m``, or else that of ``lake``, is
+        taken where it is coarser than the pixels: a map on 10 m pixels that rests on bands of 20 m is no
+        sharper than they are. Of several segmentations the coarsest counts.
+    resolution_m
+        Taken instead where given.
+
+    Raises
+    ------
+    CubeError
+        ``resolution_m`` or the attribute is no length above 0; what
+        :func:`xglof.lakes.layer.grid_dims` raises of an array with the attribute.
+    """
+    check_resolution(resolution_m)
+    if resolution_m is not None:
+        return resolution_m
+    found = [coarse for each in segmentations(seg) if (coarse := _stated_resolution(each)) is not None]
+    return max(found, default=None)
 
 
-def _lakes_of_step(
-    values: NDArray[np.uint8], grid: Any, time: np.datetime64, resolution_m: float | None
+def _stated_resolution(seg: xr.Dataset | xr.DataArray) -> float | None:
+    layer = seg["lake"] if isinstance(seg, xr.Dataset) and "lake" in seg else seg
+    stated = {**layer.attrs, **seg.attrs}.get("effective_resolution_m")
+    if stated is None or isinstance(layer, xr.Dataset):
+        return None
+    try:
+        metres = float(stated)
+    except (TypeError, ValueError):
+        metres = np.nan
+    if not (np.isfinite(metres) and metres > 0):
+        raise CubeError(
+            f"the attribute effective_resolution_m is {stated!r}; expected metres above 0: "
+            "correct or delete it, or pass resolution_m"
+        )
+    grid_dims(layer)
+    grid = layer.odc.geobox
+    middle = grid.pix2wld(grid.shape[1] / 2, grid.shape[0] / 2)
+    pixel = np.sqrt(pixel_metres(grid, *np.atleast_1d(*middle))[2][0])
+    return metres if metres > pixel * (1 + _SCALE_SHARE) else None
+
+
+def _tasks(tiling: Tiling, resolutions: Sequence[float], min_area: float) -> list[Any]:
+    """Delayed columns of every date, in order of time."""
+    from dask.delayed import delayed
+
+    holders: dict[int, list[tuple[int, int]]] = {}
+    for number, tile in enumerate(tiling.tiles):
+        for step, time in enumerate(tile.times.view("int64").tolist()):
+            holders.setdefault(time, []).append((number, step))
+    outlined = [_outlined(tile) for tile in tiling.tiles]
+    join = delayed(_lakes_of_date, pure=True)
+    tasks = []
+    for time, held in sorted(holders.items()):
+        blocks = [(*block, resolutions[number]) for number, step in held for block in outlined[number][step]]
+        windows = [tiling.tiles[number].window for number, _ in held]
+        tasks.append(join(blocks, windows, tiling.lattice, np.datetime64(time, "ns"), min_area))
+    return tasks
+
+
+def _outlined(tile: Tile) -> list[list[tuple[Any, int]]]:
+    """For each date, its delayed blocks of outlines, and which of their dates it is."""
+    import dask.array as da
+
+    blocks = block_windows(tile)
+    outlines = da.map_blocks(
+        outline_block,
+        tile.values,
+        tuple(row[0].top for row in blocks),
+        tuple(window.left for window in blocks[0]),
+        dtype=object,
+        chunks=(tile.values.chunks[0], (1,) * len(blocks), (1,) * len(blocks[0])),
+        meta=np.empty((0, 0, 0), object),
+    )
+    return [
+        [(block, step) for block in delayed_blocks.ravel()]
+        for delayed_blocks, size in zip(outlines.to_delayed(), tile.values.chunks[0], strict=True)
+        for step in range(size)
+    ]
+
+
+def _lakes_of_date(
+    blocks: Sequence[tuple[NDArray[Any], int, float]],
+    windows: Sequence[Window],
+    lattice: PixelGrid,
+    time: np.datetime64,
+    min_area: float,
 ) -> dict[str, NDArray[Any]]:
-    """Columns of the table for the lakes of one time step."""
-    from scipy.ndimage import binary_dilation, label
-
-    labels, count = label(values == LAKE, np.ones((3, 3)), output=np.int32)
-    if count == 0:
+    """Columns of the table for the lakes of one date."""
+    lakes = [outlines[step, 0, 0] for outlines, step, _ in blocks]
+    joined = join_blocks(lakes, [resolution_m for _, _, resolution_m in blocks], windows)
+    if len(joined.geometry) == 0:
         return _NONE
-    near_unobserved = binary_dilation(values == UNOBSERVED, np.ones((3, 3), bool))
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    geometries = _outlines(labels, count, grid.transform)
-    area, perimeter = geodesic_size(geometries, grid)
-    return {
-        "time": np.full(count, time, "datetime64[ns]"),
+    grid, geometry = lattice.geobox(windows[0]), _georeferenced(joined.geometry, lattice)
+    area, perimeter = geodesic_size(geometry, grid)
+    resolution_m = np.where(joined.resolution_m > 0, joined.resolution_m, _pixel_size(geometry, grid))
+    columns = {
+        "time": np.full(len(geometry), time, "datetime64[ns]"),
         "area_m2": area,
         "perimeter_m": perimeter,
-        "area_sigma_m2": area_sigma(perimeter, resolution_m or _pixel_size(geometries, grid)),
+        "area_sigma_m2": area_sigma(perimeter, resolution_m),
         "small": area < SMALL_M2,
-        "touches_unobserved": np.isin(np.arange(1, count + 1), labels[near_unobserved]),
-        "touches_edge": np.isin(np.arange(1, count + 1), border),
-        "geometry": geometries,
+        "touches_unobserved": joined.touches_unobserved,
+        "touches_edge": joined.touches_edge,
+        "geometry": geometry,
     }
+    return {name: column[area >= min_area] for name, column in columns.items()}
 
 
-def _outlines(labels: NDArray[np.int32], count: int, transform: Any) -> NDArray[Any]:
-    """Polygon or MultiPolygon of each label from 1 to ``count``, exteriors counter-clockwise."""
+def _georeferenced(geometry: NDArray[Any], lattice: PixelGrid) -> NDArray[Any]:
+    """Polygons in whole pixels, x the column and y the row, moved to the lattice's CRS."""
     import shapely
-    from rasterio.features import shapes
-    from shapely.geometry.polygon import orient
 
-    parts: list[list[Any]] = [[] for _ in range(count)]
-    for outline, number in shapes(labels, mask=labels > 0, connectivity=4, transform=transform):
-        parts[int(number) - 1].append(orient(shapely.geometry.shape(outline)))
-    geometries = np.empty(count, object)
-    geometries[:] = [each[0] if len(each) == 1 else shapely.MultiPolygon(each) for each in parts]
-    return geometries
+    shift, step = (lattice.phase_x, lattice.phase_y), (lattice.step_x, lattice.step_y)
+    return np.asarray(shapely.transform(geometry, lambda corners: (corners + shift) * step), object)
 
 
 def geodesic_size(geometries: NDArray[Any], grid: Any) -> tuple[Float, Float]:
