@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,10 @@ from numpy.typing import NDArray
 
 from xglof.errors import CubeError
 from xglof.lakes.layer import Float, to_degrees
+from xglof.lakes.tracking import check_polygons
+
+_CORNER_PX = 1e-3  # a vertex this near to a pixel's corner is on it
+_SLIVER = 1e-6  # of a footprint: two dates that share less share nothing but the last bits of coordinates
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,161 +23,252 @@ class Footprints:
     Attributes
     ----------
     ids
-        Like ``GL087945E27781N``: GLIMS's form, from a point inside.
+        Their ``lake_id``.
     geometry
-        Shapely polygons in the grid's CRS.
+        Shapely polygons in the grid's CRS: the union of a lake's polygons of all dates, its largest extent.
+        Those of several lakes may overlap.
+    core
+        What two successive dates of the lake's own polygons share, of all dates together: one wrong outline
+        does not change it. The footprint where no two whole ones share anything.
     x, y
         Point inside, in the grid's CRS.
     longitude, latitude
         The same, degrees on WGS 84.
+    outlines
+        The polygons of each date.
     """
 
     ids: list[str]
     geometry: NDArray[Any]
+    core: NDArray[Any]
     x: Float
     y: Float
     longitude: Float
     latitude: Float
+    outlines: Outlines
 
 
-def footprints(lakes: Any, crs: Any) -> Footprints:
-    """Join polygons of all dates that intersect, directly or by way of others, into one footprint a lake.
+@dataclass(frozen=True, slots=True)
+class Outlines:
+    """Polygons of lakes by date, one a lake and date.
+
+    Attributes
+    ----------
+    lake
+        Place of the lake among the footprints.
+    time
+        int64 nanoseconds, the least number where there is no date.
+    geometry
+        Shapely polygons in the grid's CRS.
+    partial
+        bool: touches unobserved pixels, so that it may be a part of the lake.
+    """
+
+    lake: NDArray[np.intp]
+    time: NDArray[np.int64]
+    geometry: NDArray[Any]
+    partial: NDArray[np.bool_]
+
+
+def footprints(tracked: Any, crs: Any) -> Footprints:
+    """Footprint of every lake: the union of its polygons of all dates.
 
     Independent of the order of the rows.
+
+    Parameters
+    ----------
+    tracked
+        GeoDataFrame with ``lake_id``, as :func:`xglof.lakes.track` returns it, in any CRS.
+    crs
+        CRS of the footprints.
 
     Raises
     ------
     CubeError
-        ``lakes`` has no CRS, or geometries that are missing, invalid or no polygons.
+        No ``lake_id`` or a row without one; no CRS; geometries that are missing, invalid or no polygons.
     """
     import shapely
 
-    shapes = _checked_polygons(lakes, crs)
-    groups = _connected(shapes)
-    members = [shapes[groups == group] for group in range(groups.max(initial=-1) + 1)]
-    joined = np.array([shapely.normalize(shapely.union_all(each)) for each in members], object)
+    check_polygons(tracked)
+    names = with_names(tracked)["lake_id"].to_numpy(object)
+    shapes = np.asarray(tracked.geometry.to_crs(crs.to_wkt()).to_numpy(), object)
+    ids, lake = np.unique(names.astype(str), return_inverse=True)
+    outlines = _outlines(tracked, lake, shapes)
+    joined = _union_by(outlines.lake, outlines.geometry)[1]
     points = shapely.centroid(joined)
     outside = ~shapely.contains(joined, points)
     points[outside] = shapely.point_on_surface(joined[outside])
     x, y = shapely.get_x(points), shapely.get_y(points)
     longitude, latitude = (np.asarray(v, float) for v in to_degrees(crs).transform(x, y))
-    order = np.lexsort((longitude, -latitude))
-    ids = _unique([glims_id(longitude[i], latitude[i]) for i in order])
-    return Footprints(ids, joined[order], x[order], y[order], longitude[order], latitude[order])
+    cores = _cores(outlines, joined)
+    order = np.lexsort((ids, longitude, -latitude))
+    names = [str(ids[i]) for i in order]
+    dated = replace(outlines, lake=np.argsort(order)[outlines.lake])
+    x, y, longitude, latitude = (each[order] for each in (x, y, longitude, latitude))
+    return Footprints(names, joined[order], cores[order], x, y, longitude, latitude, dated)
 
 
-def glims_id(longitude: float, latitude: float) -> str:
-    """GLIMS-like id of a point: thousandths of degrees, longitude from 0 to 360 east.
+def with_names(tracked: Any) -> Any:
+    """The same rows with ``lake_id`` as text, whatever it was.
 
-    Examples
-    --------
-    >>> glims_id(87.9452, 27.7811), glims_id(-72.5, -50.0004)
-    ('GL087945E27781N', 'GL287500E50000S')
+    Raises
+    ------
+    CubeError
+        No ``lake_id``, or rows without one.
     """
-    east = round(longitude * 1000) % 360_000
-    north = round(latitude * 1000)
-    return f"GL{east:06d}E{abs(north):05d}{'N' if north >= 0 else 'S'}"
+    if "lake_id" not in tracked:
+        raise CubeError("the GeoDataFrame of lakes has no column 'lake_id'; give it ids with track()")
+    missing = tracked["lake_id"].isna()
+    if missing.any():
+        raise CubeError(f"{missing.sum()} of {len(tracked)} rows have no lake_id; give them ids with track()")
+    return tracked.assign(lake_id=tracked["lake_id"].astype(str).astype(object))
 
 
-def _unique(ids: list[str]) -> list[str]:
-    seen: Counter[str] = Counter()
-    named = []
-    for name in ids:
-        seen[name] += 1
-        named.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
-    return named
+def _times(tracked: Any) -> NDArray[np.int64]:
+    import pandas
+
+    if "time" not in tracked:
+        return np.full(len(tracked), np.iinfo(np.int64).min)
+    times = pandas.DatetimeIndex(tracked["time"])
+    times = times if times.tz is None else times.tz_convert("UTC").tz_localize(None)
+    return np.asarray(times.to_numpy("datetime64[ns]").astype(np.int64))
 
 
-def _checked_polygons(lakes: Any, crs: Any) -> NDArray[Any]:
+def _outlines(tracked: Any, lake: NDArray[np.intp], shapes: NDArray[Any]) -> Outlines:
+    """One polygon a lake and date, by lake and date."""
     import shapely
 
-    if not hasattr(lakes, "to_crs"):
-        raise CubeError(
-            f"lakes is a {type(lakes).__name__}; expected a GeoDataFrame, as find_lakes() gives it"
-        )
-    if lakes.crs is None:
-        raise CubeError("the GeoDataFrame of lakes has no CRS; set the one its numbers are in with set_crs()")
-    shapes = np.asarray(lakes.geometry.to_crs(crs.to_wkt()).to_numpy(), object)
-    kinds = shapely.get_type_id(shapes)
-    wrong = ~np.isin(kinds, (3, 6)) | shapely.is_empty(shapes)  # Polygon, MultiPolygon; -1 is missing
-    if wrong.any():
-        raise CubeError(
-            f"{wrong.sum()} of {len(shapes)} lakes are no polygons (missing, empty, points or lines)"
-        )
-    broken = ~shapely.is_valid(shapes)
-    if broken.any():
-        reason = shapely.is_valid_reason(shapes[broken][0])
-        raise CubeError(
-            f"{broken.sum()} of {len(shapes)} polygons are invalid ({reason}); repair with make_valid()"
-        )
-    return shapes
+    time, partial = _times(tracked), np.zeros(len(tracked), bool)
+    if "touches_unobserved" in tracked:
+        partial = tracked["touches_unobserved"].isin([True]).to_numpy(bool)
+    order = np.lexsort((time, lake))
+    lake, time = lake[order], time[order]
+    new = np.append(True, (lake[1:] != lake[:-1]) | (time[1:] != time[:-1]))[: len(lake)]
+    first, group = np.flatnonzero(new), np.cumsum(new) - 1
+    hidden = np.bincount(group, weights=partial[order], minlength=len(first)) > 0
+    joined = _union_by(group, shapely.normalize(shapes[order]))[1]
+    return Outlines(lake[first], time[first], joined, hidden)
 
 
-def _connected(shapes: NDArray[Any]) -> NDArray[np.int32]:
-    """Number of the group of each polygon."""
+def _union_by(group: NDArray[np.integer], shapes: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Groups in ascending order, and the union of each one's polygons."""
+    import pandas
     import shapely
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
 
-    first, second = shapely.STRtree(shapes).query(shapes, predicate="intersects")
-    touching = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(shapes), len(shapes)))
-    if len(shapes) == 0:
-        return np.empty(0, np.int32)
-    return np.asarray(connected_components(touching, directed=False)[1])
+    # sorted by shape: a union's last bits depend on the order. A lake that stands still is joined once
+    table = pandas.DataFrame({"group": group, "shape": shapely.to_wkb(shapes)})
+    table = table.drop_duplicates().sort_values(["group", "shape"])
+    groups, first = np.unique(table["group"].to_numpy(), return_index=True)
+    shapes, ends = shapes[table.index.to_numpy()], np.append(first[1:], len(table))
+    joined = shapes[first]
+    for number in np.flatnonzero(ends - first > 1):
+        joined[number] = shapely.normalize(shapely.union_all(shapes[first[number] : ends[number]]))
+    return groups.astype(np.intp), joined
 
 
-def label_image(
-    geometry: NDArray[Any], numbers: NDArray[np.int32], transform: Any, shape: tuple[int, int], buffer_px: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Pixels of footprints, and with a buffer around them.
+def _cores(outlines: Outlines, joined: NDArray[Any]) -> NDArray[Any]:
+    """What two successive dates of a lake share, of all of them together; else the whole footprint."""
+    import shapely
+
+    lake, common = _shared(outlines, np.arange(len(outlines.lake)))
+    whole, stable = _shared(outlines, np.flatnonzero(~outlines.partial))
+    known, both = _union_by(np.append(lake, whole), np.append(common, stable))
+    # partial outlines share too little: of them alone nobody knows how much of the lake they are
+    whole = whole[shapely.area(stable) > _SLIVER * shapely.area(joined[whole])]
+    cores = joined.copy()
+    chosen = np.isin(known, whole)
+    cores[known[chosen]] = both[chosen]
+    return cores
+
+
+def _shared(outlines: Outlines, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Lakes of which two of these outlines follow each other, and what such two share, joined."""
+    import shapely
+
+    pairs = np.flatnonzero(np.diff(outlines.lake[rows]) == 0)
+    first, second = outlines.geometry[rows[pairs]], outlines.geometry[rows[pairs + 1]]
+    parts, pair = shapely.get_parts(shapely.intersection(first, second), return_index=True)
+    areal = shapely.get_type_id(parts) == 3  # those that only touch share lines and points
+    return _union_by(outlines.lake[rows[pairs]][pair[areal]], shapely.normalize(parts[areal]))
+
+
+def in_pixels(geometry: NDArray[Any], grid: Any) -> NDArray[Any]:
+    """Polygons in columns and rows of a grid, counted from its north-western corner."""
+    import shapely
+
+    matrix = ~grid.transform
+
+    def placed(xy: Float) -> Float:
+        return np.column_stack([matrix.c + matrix.a * xy[:, 0], matrix.f + matrix.e * xy[:, 1]])
+
+    return np.asarray(shapely.transform(geometry, placed), object)
+
+
+def on_corners(geometry: NDArray[Any]) -> bool:
+    """Whether all vertices of polygons in pixels lie on corners of pixels: the grid's own outlines."""
+    import shapely
+
+    places = shapely.get_coordinates(geometry)
+    return bool((np.abs(places - np.round(places)) < _CORNER_PX).all())
+
+
+def by_size(found: Footprints, geometry: NDArray[Any]) -> NDArray[np.intp]:
+    """Order of the footprints from the smallest to the largest, by id where two are as large.
+
+    Where footprints overlap, the smaller one is the pixel's home.
+    """
+    import shapely
+
+    area = np.round(np.asarray(shapely.area(geometry), float), 6)  # coordinates' last bits make none larger
+    return np.lexsort((np.array(found.ids, str), area))
+
+
+def home_parts(geometry: NDArray[Any]) -> NDArray[Any]:
+    """Polygons, from the smallest to the largest, each without its share of the smaller ones.
+
+    The same rule as that of :func:`label_cells`, for polygons that cut pixels.
+    """
+    import shapely
+
+    first, second = shapely.STRtree(geometry).query(geometry, predicate="intersects")
+    pairs = np.unique(np.stack([first, second], axis=1)[second < first], axis=0)
+    larger, start = np.unique(pairs[:, 0], return_index=True)
+    parts = np.array(geometry, object)
+    for number, smaller in zip(larger, np.split(pairs[:, 1], start[1:]), strict=False):
+        parts[number] = shapely.difference(geometry[number], shapely.union_all(geometry[smaller]))
+    return parts
+
+
+def beyond_grid(
+    found: Footprints, held: NDArray[np.integer], grid: Any, buffer_px: int
+) -> tuple[Float, Float]:
+    """How many pixels of lakes lie beyond the edge of the grid, ``(lake, time)``; not rounded.
 
     Parameters
     ----------
-    geometry, numbers
-        Polygons and the number (1 or more) of each.
-    transform, shape
-        Affine transform and ``(rows, columns)`` of the image.
-    buffer_px
-        Distance in pixels, Euclidean; a pixel within reach of two footprints goes to the nearer one, and to
-        the lower number between two as near.
+    held
+        ``(lake, time)`` the lake that holds each lake: it has the places of all that it holds.
 
     Returns
     -------
-    core, buffered
-        ``(rows, columns)`` int32, 0 outside. The pixel's centre decides.
+    tuple
+        Of the cores, and of the buffered footprints.
     """
-    from rasterio.features import rasterize
+    import shapely
 
-    padded = (shape[0] + 2 * buffer_px, shape[1] + 2 * buffer_px)
-    moved = transform * type(transform).translation(-buffer_px, -buffer_px)
-    core = np.zeros(padded, np.int32)
-    if len(geometry):
-        rasterize(zip(geometry, numbers.tolist(), strict=True), out=core, transform=moved)
-    buffered = _grown(core, buffer_px)
-    inner = slice(buffer_px, padded[0] - buffer_px), slice(buffer_px, padded[1] - buffer_px)
-    return core[inner], buffered[inner]
-
-
-def _grown(core: NDArray[np.int32], reach: int) -> NDArray[np.int32]:
-    # not skimage's expand_labels: its choice between two as near depends on what else is in the image, and a
-    # pixel must get the same lake whatever the block it is looked at in
-    grown = core.copy()
-    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    far = rows**2 + columns**2
-    for distance in np.unique(far[(far > 0) & (far <= reach**2)]):
-        nearest = np.full(core.shape, np.iinfo(np.int32).max, np.int32)
-        for dy, dx in zip(rows[far == distance], columns[far == distance], strict=True):
-            there, here = _shifted(core.shape, dy, dx)
-            neighbour = np.where(core[there] > 0, core[there], nearest[here])
-            nearest[here] = np.minimum(nearest[here], neighbour)
-        free = (grown == 0) & (nearest < np.iinfo(np.int32).max)
-        grown[free] = nearest[free]
-    return grown
-
-
-def _shifted(shape: tuple[int, ...], dy: int, dx: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Slices of the neighbours at an offset, and of the pixels that have such a neighbour."""
-    height, width = shape
-    there = slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0))
-    here = slice(max(-dy, 0), height + min(-dy, 0)), slice(max(-dx, 0), width + min(-dx, 0))
-    return there, here
+    frame = shapely.box(0, 0, grid.shape[1], grid.shape[0])
+    place = in_pixels(found.geometry, grid)
+    boxes = shapely.box(*(shapely.bounds(place).T + np.array([[-1], [-1], [1], [1]]) * buffer_px))
+    out = np.flatnonzero(shapely.area(shapely.difference(boxes, frame)) > _CORNER_PX)
+    core, reach = np.zeros(held.shape), np.zeros(held.shape)
+    cores = in_pixels(found.core, grid)
+    known: dict[bytes, tuple[float, float]] = {}
+    for step in range(held.shape[1] if len(out) else 0):
+        for lake in np.unique(held[out, step]):
+            own = out[held[out, step] == lake]
+            if own.tobytes() not in known:
+                parts = cores[own], shapely.buffer(place[own], buffer_px)
+                both = np.array([shapely.union_all(each) for each in parts], object)
+                known[own.tobytes()] = tuple(shapely.area(shapely.difference(both, frame)).tolist())
+            core[lake, step], reach[lake, step] = known[own.tobytes()]
+    return np.where(core < 1e-6, 0.0, core), np.where(reach < 1e-6, 0.0, reach)  # last bits are no land

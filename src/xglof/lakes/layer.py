@@ -52,6 +52,14 @@ def lake_layer(seg: xr.Dataset | xr.DataArray) -> xr.DataArray:
     return north_up(_ordered(layer)).rename("lake")
 
 
+def dates_of(layer: xr.DataArray) -> NDArray[np.datetime64]:
+    """Dates of a lake layer (datetime64[ns]): along time, or its one date without that dim, or none."""
+    times = np.atleast_1d(layer.coords["time"].to_numpy()) if "time" in layer.coords else np.empty(0)
+    if times.dtype.kind != "M" or np.isnat(times).any():
+        return np.empty(0, "datetime64[ns]")
+    return times.astype("datetime64[ns]")
+
+
 def _ordered(layer: xr.DataArray) -> xr.DataArray:
     dims = grid_dims(layer)
     extra = set(layer.dims) - {*dims, "time"}

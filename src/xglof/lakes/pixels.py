@@ -1,71 +1,24 @@
-"""Counts of a lake layer's pixels by footprint, block by block; only blocks with lakes are read."""
+"""Counts of a segmentation's pixels by lake, block by block; only blocks with lakes are read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from xglof.cube.flags import Flag, check_flags
 from xglof.errors import CubeError
-from xglof.lakes.footprints import label_image
-from xglof.lakes.layer import LAKE, UNOBSERVED, check_values, north_up
+from xglof.lakes.cells import label_cells, layers
+from xglof.lakes.footprints import Footprints, by_size, home_parts, in_pixels, on_corners
+from xglof.lakes.layer import dates_of, north_up
+from xglof.lakes.tally import QUANTITIES, count_window, gathered
+from xglof.lakes.windows import Shown, Window, pixel_boxes, windows
+from xglof.lakes.zonal import covered_cells
 
-#: What is counted for each lake and time step: in the footprint (core) or in the buffered one. A pixel that
-#: was not requested is in neither, but for ``core_not_requested``.
-QUANTITIES = (
-    "wet",  # buffered, lake
-    "unobserved",  # buffered: 255; core: land under snow or ice too
-    "core",
-    "core_unobserved",
-    "core_frozen",  # under snow or ice, whatever the map says
-    "core_not_requested",
-    "upright_edges",  # buffered: edges of wet pixels towards what is not the same lake, to the east or west
-    "level_edges",  # the same, to the north or south
-)
-_FROZEN = Flag.snow | Flag.ice
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The part of a block that lakes may touch.
-
-    Attributes
-    ----------
-    rows, columns
-        Where it lies in the layer.
-    below, beside
-        1 where a lake goes on beyond the block's southern or eastern edge: the neighbours there say whether
-        that edge is the lake's. Elsewhere no pixel of the next block is read.
-    numbers
-        The footprints that count here, from 1.
-    near
-        The footprints whose buffers may compete for its pixels, from 1.
-    """
-
-    rows: slice
-    columns: slice
-    below: int
-    beside: int
-    numbers: NDArray[np.int32]
-    near: NDArray[np.int32]
-
-    @property
-    def read(self) -> tuple[slice, slice]:
-        """Rows and columns with the neighbours."""
-        return (
-            slice(self.rows.start, self.rows.stop + self.below),
-            slice(self.columns.start, self.columns.stop + self.beside),
-        )
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Its size without the neighbours."""
-        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+_BLOCK_PX = 2016  # of layers that are no Dask arrays
 
 
 def flag_layer(seg: xr.Dataset | xr.DataArray, layer: xr.DataArray) -> xr.DataArray | None:
@@ -85,10 +38,32 @@ def flag_layer(seg: xr.Dataset | xr.DataArray, layer: xr.DataArray) -> xr.DataAr
     """
     if not isinstance(seg, xr.Dataset) or "flags" not in seg:
         return None
-    flags = check_flags(seg["flags"])
-    if set(flags.dims) != set(layer.dims):
-        raise CubeError(f"'flags' has dims {flags.dims} and 'lake' {layer.dims}; expected the same")
-    return north_up(flags.transpose(*layer.dims))
+    return _like(check_flags(seg["flags"]), layer)
+
+
+def probability_layer(seg: xr.Dataset | xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
+    """The ``lake_probability`` of a segmentation, lazily, north-up and in the order of its lake layer.
+
+    Raises
+    ------
+    CubeError
+        It is not there, no floating point, or of other dims than ``lake``.
+    """
+    if not isinstance(seg, xr.Dataset) or "lake_probability" not in seg:
+        raise CubeError(
+            "fractional=True needs 'lake_probability', which the segmentation does not hold; "
+            "pass the Dataset that segment() returns, or leave fractional out"
+        )
+    probability = seg["lake_probability"]
+    if probability.dtype.kind != "f":
+        raise CubeError(f"'lake_probability' is {probability.dtype}; expected floating point from 0 to 1")
+    return _like(probability, layer)
+
+
+def _like(array: xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
+    if set(array.dims) != set(layer.dims):
+        raise CubeError(f"{array.name!r} has dims {array.dims} and 'lake' {layer.dims}; expected the same")
+    return north_up(array.transpose(*layer.dims))
 
 
 def requested(flags: xr.DataArray) -> xr.DataArray:
@@ -97,186 +72,172 @@ def requested(flags: xr.DataArray) -> xr.DataArray:
 
 
 def count_pixels(
-    layer: xr.DataArray, flags: xr.DataArray | None, geometry: NDArray[Any], *, buffer_px: int
+    layer: xr.DataArray,
+    found: Footprints,
+    held: NDArray[np.integer],
+    *,
+    buffer_px: int,
+    flags: xr.DataArray | None = None,
+    probability: xr.DataArray | None = None,
 ) -> xr.DataArray:
-    """Counts of :data:`QUANTITIES` for every footprint and time step, lazily.
+    """Counts of :data:`~xglof.lakes.tally.QUANTITIES` for every lake and time step, lazily.
+
+    One task a block with lakes draws their pixels for all dates, one a block and time chunk counts. Water is
+    the lake's whose polygon of that date covers it, else of the lake that holds the pixel's home. All else
+    counts for every lake in whose reach it lies.
 
     Parameters
     ----------
     layer
-        ``([time,] y, x)`` uint8, north-up.
-    flags
-        The same, whole numbers, or ``None``.
-    geometry
-        Polygons in the layer's CRS.
+        ``([time,] y, x)`` uint8, north-up, with a coordinate ``time`` where it has dates.
+    found
+        Footprints of the lakes in the layer's CRS. Each pixel is at home at the nearest, of those as near at
+        the smallest.
+    held
+        ``(lake, time)`` the lake for which a home counts, itself or another; time 1 without dates.
     buffer_px
-        Width of the buffer.
+        Width of the buffer. With 0, footprints that cut pixels count these by the share that they cover, and
+        the homes alone decide.
+    flags, probability
+        Of the same dims as the layer, whole numbers and floating point, or ``None``.
 
     Returns
     -------
     xarray.DataArray
-        ``(lake, [time,] quantity)`` int64, one chunk a time chunk of ``layer``.
+        ``(lake, [time,] quantity)`` float64, one chunk a time chunk of ``layer``. Whole numbers, but for
+        shares of pixels that footprints cut. Sums are exact, so that they are the same for any chunks.
     """
     import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
 
+    stack, *others = _stacks(layer, flags, probability)
+    inputs = [stack, *(each for each in others if each is not None)]
+    cells, parts, table, shown = _windows(layer, stack.chunks[1:], found, held, buffer_px)
+    name = "lake-pixels-" + _token([each.name for each in inputs], layer, found, held, buffer_px)
+    graph: dict[Any, Any] = {("cells-" + name, number): (draw,) for number, draw in enumerate(cells)}
+    places = [_places(window, table[window.homes]) for window in parts]
+    for t, times in enumerate(_slices(stack.chunks[0])):
+        keys = [("counts-" + name, t, number) for number in range(len(parts))]
+        for number, (key, window) in enumerate(zip(keys, parts, strict=True)):
+            dated, place = shown[number], _same(places[number][:, times])
+            at = None if dated is None else dated.between(times)
+            count = partial(count_window, window=window, places=place, shown=at)
+            blocks = [None if each is None else _blocks(each, t, window) for each in (stack, *others)]
+            graph[key] = (count, ("cells-" + name, number), *blocks)
+        shape = (len(found.ids), times.stop - times.start, len(QUANTITIES))
+        graph[name, 0, t, 0] = (partial(gathered, [window.lakes for window in parts], shape), keys)
+    chunks = ((len(found.ids),), stack.chunks[0], (len(QUANTITIES),))
+    array = da.Array(HighLevelGraph.from_collections(name, graph, inputs), name, chunks, dtype=np.float64)
+    counts = xr.DataArray(array, dims=("lake", "time", "quantity"), coords={"quantity": list(QUANTITIES)})
+    return counts.assign_coords(time=layer["time"].variable) if "time" in layer.dims else counts.isel(time=0)
+
+
+def _stacks(layer: xr.DataArray, *others: xr.DataArray | None) -> list[Any]:
+    """Dask arrays ``(time, y, x)`` on the chunks of the first."""
     rows, columns = layer.dims[-2:]
     timed = layer if "time" in layer.dims else layer.expand_dims("time")
     if timed.chunks is None:
-        timed = timed.chunk({"time": 1, rows: -1, columns: -1})
-    bits = (
-        None if flags is None else flags.broadcast_like(timed).transpose(*timed.dims).chunk(timed.chunksizes)
-    )
-    windows = _windows(timed, geometry, buffer_px)
-    images = [_image_task(timed, window, geometry, buffer_px) for window in windows]
-    shares = [window.numbers - 1 for window in windows]
-    parts = []
-    for times in _slices(timed.chunksizes["time"]):
-        tasks = [_count_task(timed, bits, times, *each) for each in zip(windows, images, strict=True)]
-        shape = (len(geometry), times.stop - times.start, len(QUANTITIES))
-        total = delayed(_gathered, pure=True)(tasks, shares, shape)
-        parts.append(da.from_delayed(total, shape, np.int64))
-    counts = xr.DataArray(
-        da.concatenate(parts, axis=1) if parts else np.zeros((len(geometry), 0, len(QUANTITIES)), np.int64),
-        dims=("lake", "time", "quantity"),
-        coords={"quantity": list(QUANTITIES)},
-    )
-    return counts.assign_coords(time=layer["time"]) if "time" in layer.dims else counts.isel(time=0)
+        timed = timed.chunk({"time": 1, rows: _BLOCK_PX, columns: _BLOCK_PX})
+    arrays = [timed.data]
+    for other in others:
+        same = None if other is None else other if "time" in other.dims else other.expand_dims("time")
+        arrays.append(None if same is None else same.chunk(timed.chunksizes).data)
+    return arrays
+
+
+def _windows(
+    layer: xr.DataArray,
+    chunks: tuple[tuple[int, ...], tuple[int, ...]],
+    found: Footprints,
+    held: NDArray[np.integer],
+    buffer_px: int,
+) -> tuple[list[partial[Any]], list[Window], NDArray[np.integer], list[Shown | None]]:
+    """What draws each window's pixels, the windows, each home's lake, and what windows show of each date."""
+    grid = layer.odc.geobox
+    placed = in_pixels(found.geometry, grid)
+    order = by_size(found, placed)
+    placed, table = placed[order], held[order]
+    dated = table.shape[1] > 0
+    parts = windows(chunks, pixel_boxes(placed, buffer_px), table) if dated else []
+    shapes, cores = found.geometry[order], found.core[order]
+    if buffer_px == 0 and not on_corners(placed):
+        kinds = placed, in_pixels(cores, grid), home_parts(placed)
+        drawing: list[partial[Any]] = []
+        for part in parts:
+            whole, core, own = (each[part.homes] for each in kinds)
+            place = (part.rows.start, part.columns.start), tuple(grid[part.read].shape)
+            drawing.append(partial(covered_cells, whole, core, own, *place))
+        return drawing, parts, table, [None] * len(parts)
+    image, contested = layers(placed, buffer_px)
+    cells = []
+    for part in parts:
+        homes, read = part.homes, grid[part.read]  # a task carries its own polygons, not images
+        place = read.transform, tuple(read.shape)
+        cells.append(partial(label_cells, shapes[homes], cores[homes], image[homes], *place, buffer_px))
+    return cells, parts, table, _shown(layer, found, order, contested, parts)
+
+
+def _shown(
+    layer: xr.DataArray,
+    found: Footprints,
+    order: NDArray[np.intp],
+    contested: NDArray[np.bool_],
+    parts: list[Window],
+) -> list[Shown | None]:
+    """Polygons of each date in each window, of lakes in whose reach others are: the rest need none."""
+    import pandas
+    import shapely
+
+    rank = np.argsort(order)
+    of, grid = found.outlines, layer.odc.geobox
+    step = pandas.Index(dates_of(layer).astype(np.int64)).get_indexer(of.time)
+    rows = np.flatnonzero((step >= 0) & contested[rank[of.lake]]) if len(parts) else np.empty(0, np.intp)
+    rows = rows[np.lexsort((rank[of.lake[rows]], step[rows]))]
+    tree = shapely.STRtree(shapely.box(*shapely.bounds(in_pixels(of.geometry[rows], grid)).T))
+    reads = [part.read for part in parts]
+    edges = [(across.start, down.start, across.stop, down.stop) for down, across in reads]
+    window, row = tree.query(shapely.box(*np.array(edges, float).reshape(-1, 4).T))
+    row = row[np.lexsort((row, window))]
+    start = np.cumsum(np.bincount(window, minlength=len(parts)))
+    shown: list[Shown | None] = []
+    for part, mine in zip(parts, np.split(row, start[:-1]), strict=False):
+        own = rows[mine]
+        place = _places(part, of.lake[own])
+        transform = grid[part.read].transform
+        shown.append(Shown(step[own], place, of.geometry[own], transform) if len(own) else None)
+    return shown
+
+
+def _places(window: Window, lake: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Place of lakes in the window's, their number for those of another window."""
+    place = np.minimum(np.searchsorted(window.lakes, lake), len(window.lakes) - 1)
+    return np.where(window.lakes[place] == lake, place, len(window.lakes))
+
+
+def _same(places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The same places, of one date where they never change."""
+    return places[:, :1] if (places == places[:, :1]).all() else places
+
+
+def _blocks(array: Any, time: int, window: Window) -> Any:
+    """Keys of the blocks that a window reads from, in rows where there are several."""
+    keys = [[(array.name, time, i, j) for j, _ in window.across] for i, _ in window.down]
+    return keys[0][0] if len(keys) == len(keys[0]) == 1 else keys
+
+
+def _token(
+    names: list[str], layer: xr.DataArray, found: Footprints, held: NDArray[np.integer], buffer_px: int
+) -> str:
+    import shapely
+    from dask.base import tokenize
+
+    grid, of = layer.odc.geobox, found.outlines
+    where = grid.crs.to_wkt(), tuple(grid.transform), tuple(grid.shape), dates_of(layer)
+    shapes = [shapely.to_wkb(each).tolist() for each in (found.geometry, found.core, of.geometry)]
+    token: str = tokenize(names, where, found.ids, shapes, of.lake, of.time, held, buffer_px)
+    return token
 
 
 def _slices(sizes: tuple[int, ...]) -> list[slice]:
     ends = np.cumsum(sizes, dtype=int).tolist()
     return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-
-
-def _windows(timed: xr.DataArray, geometry: NDArray[Any], buffer_px: int) -> list[Window]:
-    """Windows of the blocks that buffered footprints may touch."""
-    boxes = _pixel_boxes(timed, geometry, buffer_px)
-    rows, columns = timed.dims[-2:]
-    windows = []
-    for down in _slices(timed.chunksizes[rows]):
-        in_row = (boxes[:, 0] < down.stop) & (boxes[:, 1] > down.start)
-        if not in_row.any():
-            continue
-        for across in _slices(timed.chunksizes[columns]):
-            here = in_row & (boxes[:, 2] < across.stop) & (boxes[:, 3] > across.start)
-            if here.any():
-                windows.append(_window(boxes, here, down, across, timed.shape[-2:], buffer_px))
-    return windows
-
-
-def _window(
-    boxes: NDArray[np.int64],
-    here: NDArray[np.bool_],
-    down: slice,
-    across: slice,
-    shape: tuple[int, ...],
-    buffer_px: int,
-) -> Window:
-    top, _, left, _ = (int(v) for v in boxes[here].min(axis=0))
-    _, bottom, _, right = (int(v) for v in boxes[here].max(axis=0))
-    rows = slice(max(top, down.start), min(bottom, down.stop))
-    columns = slice(max(left, across.start), min(right, across.stop))
-    reach = buffer_px + 1  # the neighbours' labels depend on what lies in their reach
-    near = (boxes[:, 0] <= rows.stop + reach) & (boxes[:, 1] >= rows.start - reach)
-    near &= (boxes[:, 2] <= columns.stop + reach) & (boxes[:, 3] >= columns.start - reach)
-    return Window(
-        rows,
-        columns,
-        below=int(rows.stop < min(bottom, shape[0])),
-        beside=int(columns.stop < min(right, shape[1])),
-        numbers=np.flatnonzero(here).astype(np.int32) + 1,
-        near=np.flatnonzero(near).astype(np.int32) + 1,
-    )
-
-
-def _pixel_boxes(timed: xr.DataArray, geometry: NDArray[Any], buffer_px: int) -> NDArray[np.int64]:
-    """First and last (excluded) row and column of each buffered footprint, not cut at the grid's edge."""
-    import shapely
-
-    west, south, east, north = shapely.bounds(geometry).T if len(geometry) else np.empty((4, 0))
-    matrix = ~timed.odc.geobox.transform
-    top, bottom = matrix.f + matrix.e * north, matrix.f + matrix.e * south
-    left, right = matrix.c + matrix.a * west, matrix.c + matrix.a * east
-    low, high = np.floor(np.stack([top, left])) - buffer_px, np.ceil(np.stack([bottom, right])) + buffer_px
-    return np.stack([low[0], high[0], low[1], high[1]], axis=1).astype(np.int64)
-
-
-def _image_task(timed: xr.DataArray, window: Window, geometry: NDArray[Any], buffer_px: int) -> Any:
-    """Delayed labels of a window, drawn once for all dates: the graph carries polygons, not images."""
-    grid = timed.odc.geobox[window.read]
-    shapes = geometry[window.near - 1]
-    return delayed(label_image, pure=True)(shapes, window.near, grid.transform, tuple(grid.shape), buffer_px)
-
-
-def _count_task(
-    timed: xr.DataArray, bits: xr.DataArray | None, times: slice, window: Window, image: Any
-) -> Any:
-    """Delayed counts of a window at one time chunk."""
-    part = (times, *window.read)
-    cut_bits = None if bits is None else bits.data[part]
-    return delayed(count_window, pure=True)(timed.data[part], cut_bits, image, window.numbers, window.shape)
-
-
-def count_window(
-    values: NDArray[np.uint8],
-    bits: NDArray[np.integer] | None,
-    image: tuple[NDArray[np.int32], NDArray[np.int32]],
-    numbers: NDArray[np.int32],
-    shape: tuple[int, int],
-) -> NDArray[np.int64]:
-    """Counts of :data:`QUANTITIES` in one window; pixels of ``Flag.not_requested`` belong to no footprint.
-
-    Parameters
-    ----------
-    values, bits
-        ``(time, y, x)`` uint8 lake layer and flags of any whole type, one row and column of neighbours more
-        than ``shape`` where there are any.
-    image
-        ``(core, buffered)`` labels, ``(y, x)`` int32, of the same size.
-    numbers
-        Labels to count.
-    shape
-        Size of the window without its neighbours.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(numbers, time, quantity)`` int64.
-    """
-    place = np.zeros(int(max(numbers.max(), image[1].max(initial=0))) + 1, np.int64)
-    place[numbers] = np.arange(1, len(numbers) + 1)
-    labels = place[image[0]], place[image[1]]
-    inner = np.s_[: shape[0], : shape[1]]
-    steps = []
-    for index, step in enumerate(check_values(values)):
-        flags = np.zeros(step.shape, np.uint16) if bits is None else bits[index].astype(np.uint16, copy=False)
-        frozen, skipped = (flags & _FROZEN) != 0, (flags & Flag.not_requested) != 0
-        core, buffered = (np.where(skipped, 0, label) for label in labels)
-        own = np.where(step == LAKE, buffered, 0)
-        unknown = (step == UNOBSERVED) | (frozen & (step != LAKE) & (core > 0))
-        # wet pixels have four edges each; two that are neighbours share one, which is then nobody's
-        side = (own[:, 1:] == own[:, :-1])[: shape[0], : shape[1]]
-        down = (own[1:] == own[:-1])[: shape[0], : shape[1]]
-        layers = [
-            own[inner],
-            np.where(unknown, buffered, 0)[inner],
-            core[inner],
-            np.where(unknown, core, 0)[inner],
-            np.where(frozen, core, 0)[inner],
-            np.where(skipped, labels[0], 0)[inner],
-            np.where(side, own[: shape[0], : side.shape[1]], 0),
-            np.where(down, own[: down.shape[0], : shape[1]], 0),
-        ]
-        found = [np.bincount(each.ravel(), minlength=len(numbers) + 1)[1:] for each in layers]
-        steps.append([*found[:6], 2 * (found[0] - found[6]), 2 * (found[0] - found[7])])
-    return np.array(steps, np.int64).transpose(2, 0, 1)
-
-
-def _gathered(
-    parts: list[NDArray[np.int64]], shares: list[NDArray[np.intp]], shape: tuple[int, int, int]
-) -> NDArray[np.int64]:
-    """Sum of the windows' counts, each at its lakes' places."""
-    total = np.zeros(shape, np.int64)
-    for part, lakes in zip(parts, shares, strict=True):
-        total[lakes] += part
-    return total
