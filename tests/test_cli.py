@@ -232,7 +232,8 @@ def test_radar_alone_is_mapped_and_drawn(xglof: Command, survey: list[object], t
     assert "3 scenes found in simulated-valley-3, 3 used, 0 rejected" in ran.out
     assert "Next, the areas lake by lake: python -c" in ran.out
     assert sorted(path.name for path in (tmp_path / "radar").iterdir()) == [
-        "areas.csv", "cube.zarr", "lakes.parquet", "map.png", "segmentation.zarr", "summary.json",
+        "alerts.csv", "areas.csv", "cube.zarr", "lakes.parquet", "map.png", "segmentation.zarr",
+        "summary.json",
     ]  # fmt: skip
     assert (tmp_path / "radar" / "map.png").read_bytes().startswith(b"\x89PNG")
 

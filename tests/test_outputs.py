@@ -9,7 +9,6 @@ from typing import Any
 
 import dask
 import dask.array as da
-import geopandas
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,10 +18,11 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from counting_array import on_disk
-from lake_maps import UTM, lake_map
+from lake_maps import lake_map
+from lake_series import area_series
 from xglof.errors import OutputError
-from xglof.lakes import find_lakes, lake_area
-from xglof.outputs import SUMMARY, new_folder, read_zarr, write_areas, write_lakes, write_zarr
+from xglof.lakes import find_alerts, flag_series, lake_area
+from xglof.outputs import SUMMARY, new_folder, read_zarr, write_alerts, write_areas, write_zarr
 
 
 def names(folder: Path) -> list[str]:
@@ -376,25 +376,26 @@ def test_a_block_that_fails_leaves_the_store_that_was_there(seg: xr.Dataset, tmp
     assert read_zarr(tmp_path / "seg.zarr").identical(first)
 
 
-def test_lakes_are_geoparquet(seg: xr.Dataset, tmp_path: Path) -> None:
-    lakes = find_lakes(seg)
-    write_lakes(lakes, tmp_path / "lakes.parquet")
-    again = geopandas.read_parquet(tmp_path / "lakes.parquet")
-    assert again.crs == UTM.crs.wkt
-    assert again["time"].dtype == "datetime64[ns]"
-    assert again.geometry.equals(lakes.geometry)
-
-
-def test_areas_are_a_table_in_square_metres(seg: xr.Dataset, tmp_path: Path) -> None:
-    areas = lake_area(seg).compute()
+def test_areas_are_a_table_with_units_and_flags_in_words(seg: xr.Dataset, tmp_path: Path) -> None:
+    areas = flag_series(lake_area(seg)).compute()
     write_areas(areas, tmp_path / "areas.csv")
-    table = pd.read_csv(tmp_path / "areas.csv", parse_dates=["time"])
-    assert list(table.columns[:9]) == [
-        "lake", "time", "area_m2", "area_sigma_m2", "area_lower_m2", "area_upper_m2", "observed_fraction",
-        "frozen_fraction", "requested_fraction",
+    table = pd.read_csv(tmp_path / "areas.csv", parse_dates=["time"], keep_default_na=False, na_values=[""])
+    assert list(table.columns[:6]) == [
+        "lake", "time", "area_m2", "area_sigma_m2", "perimeter_m", "area_lower_m2",
     ]  # fmt: skip
-    assert {"longitude", "latitude"} <= set(table.columns)
+    assert {"longitude", "latitude", "sigma_repeat_m2", "observed_fraction"} <= set(table.columns)
     assert table["time"].tolist() == [pd.Timestamp(time) for time in areas["time"].values]
     np.testing.assert_allclose(table["area_m2"], areas["area"].values[0], rtol=1e-7)
     np.testing.assert_allclose(table["area_m2"][0], 3000, rtol=2e-3)
     assert np.isnan(table["area_m2"][1])  # 20 of 30 pixels are less than the 70 % asked for
+    assert table["quality"].fillna("").tolist() == ["", "partial"]
+    assert set(table["sensors"]) == {"unknown"}
+    assert table["part_of"].tolist() == table["lake"].tolist()
+
+
+def test_alerts_are_a_table(tmp_path: Path) -> None:
+    alerts = find_alerts(area_series([[100.0] * 6 + [40.0] * 3], sigma=2.0))
+    write_alerts(alerts, tmp_path / "alerts.csv")
+    table = pd.read_csv(tmp_path / "alerts.csv", parse_dates=["first_changed"])
+    assert table["kind"].tolist() == ["drainage"]
+    assert table["first_changed"].tolist() == alerts["first_changed"].tolist()

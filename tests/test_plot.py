@@ -11,9 +11,9 @@ import xarray as xr
 from lake_maps import UTM, lake_map
 from xglof.cube.flags import Flag
 from xglof.errors import CubeError
-from xglof.lakes import find_lakes, lake_area
+from xglof.lakes import find_alerts, find_lakes, lake_area
 from xglof.plot import area_series, map_lakes, overview, true_colour
-from xglof.plot.series import spread
+from xglof.plot.labels import spread
 from xglof.plot.summary import true_areas
 
 
@@ -174,23 +174,34 @@ def test_true_areas_are_those_of_the_lakes_they_cover(run):
     assert true_areas(lakes, truth.drop(columns="area_m2"), ts) is None
 
 
-def test_the_overview_shows_the_drop_and_its_caveat(run, tmp_path):
+def test_the_overview_shows_the_clearest_alert_and_its_caveat(run, tmp_path):
     cube, seg, truth = run
     lakes = find_lakes(seg)
     ts = lake_area(seg, lakes).compute()
     caveat = "demonstration model trained on simulated scenes"
     path = tmp_path / "overview.png"
-    figure = overview(cube, seg, lakes, ts, truth, path, title="Simulated valley", caveat=caveat)
+    alerts = find_alerts(ts)
+    figure = overview(
+        cube,
+        seg,
+        lakes,
+        ts,
+        truth_lakes=truth,
+        path=path,
+        alerts=alerts,
+        title="Simulated valley",
+        caveat=caveat,
+    )
     written = texts(figure)
     assert any(caveat in text for text in written)
-    assert "2023-07-31, before the clearest drop" in written
-    assert "2023-08-10, after the clearest drop" in written
-    assert any("(at least 92% lost for good)" in text for text in written)
+    assert "2023-07-31, before the drainage" in written
+    assert "2023-08-10, after the drainage" in written
+    assert any("drainage, provisional, between 2023-07-31 and 2023-08-10" in text for text in written)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert int.from_bytes(path.read_bytes()[16:20], "big") == 1600
 
 
-def test_the_overview_without_a_drop_or_truth_shows_first_and_last(run):
+def test_the_overview_without_an_alert_or_truth_shows_first_and_last(run):
     cube, seg, _ = run
     part = {"time": slice(0, 3)}
     seg = seg.isel(part)

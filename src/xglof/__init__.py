@@ -21,6 +21,7 @@ from xglof.models.spec import ModelInput, ModelSpec
 from xglof.models.weights import Weights
 from xglof.outputs import read_zarr, write_zarr
 from xglof.rasters import write_cogs
+from xglof.report import write_report
 from xglof.show_versions import show_versions
 
 __all__ = [
@@ -49,5 +50,6 @@ __all__ = [
     "show_versions",
     "simulate",
     "write_cogs",
+    "write_report",
     "write_zarr",
 ]

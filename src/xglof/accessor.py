@@ -15,8 +15,14 @@ from xglof.cube.coverage import coverage
 from xglof.cube.registration import sensor_shift
 from xglof.engine.apply import segment
 from xglof.evaluate.scores import score
+from xglof.lakes.alerts import detectability, find_alerts
 from xglof.lakes.area import lake_area
 from xglof.lakes.polygons import find_lakes
+from xglof.lakes.scatter import interval
+from xglof.lakes.series import flag_series
+from xglof.lakes.totals import total_area
+from xglof.lakes.trends import trend
+from xglof.lakes.volume import lake_volume
 from xglof.outputs import write_zarr
 from xglof.rasters import write_cogs
 
@@ -36,7 +42,10 @@ def _method(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[
 
 @xr.register_dataset_accessor("glof")
 class GlofDatasetAccessor:
-    """``ds.glof``: what cubes hold, and their segmentation; lakes, areas, scores, files of segmentations."""
+    """``ds.glof``: of a cube, what it holds, and its segmentation; of that, lakes, areas, scores and files.
+
+    Of a series of areas, its flags, intervals, trends, alerts, totals and volumes.
+    """
 
     def __init__(self, data: xr.Dataset) -> None:
         self._data = data
@@ -55,6 +64,13 @@ class GlofDatasetAccessor:
     segment = _method(segment)
     lakes = _method(find_lakes)
     lake_area = _method(lake_area)
+    flag_series = _method(flag_series)
+    interval = _method(interval)
+    trend = _method(trend)
+    alerts = _method(find_alerts)
+    detectability = _method(detectability)
+    total_area = _method(total_area)
+    lake_volume = _method(lake_volume)
     score = _method(score)
     to_zarr = _method(write_zarr)
     to_cogs = _method(write_cogs)

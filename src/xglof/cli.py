@@ -1,4 +1,4 @@
-"""The command line: ``xglof demo | cube | segment | doctor | models | versions``."""
+"""The command line: ``xglof demo | cube | segment | report | doctor | models | versions``."""
 
 from __future__ import annotations
 
@@ -174,6 +174,20 @@ def cube(
         on_error=on_error,
     )
     run_ingest(request, out, overwrite=overwrite, dry_run=dry_run)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder that `xglof demo` or `xglof segment` made.")],
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to make.", show_default="report.html in the folder")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")] = False,
+) -> None:
+    """Write what a run found as one HTML file: alerts, maps, a table of lakes and a card for each of some."""
+    from xglof.report.run import report_run
+
+    report_run(run, out, overwrite=overwrite)
 
 
 def _listed(text: str) -> tuple[str, ...]:

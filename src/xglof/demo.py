@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from xglof.cube import open_cube
+from xglof.cube.card_facts import day
 from xglof.engine.apply import segment
 from xglof.evaluate import score
-from xglof.lakes.events import day, drop_sentence, largest_drop
-from xglof.mapping import Mapped, map_to_files, ready_spec
+from xglof.mapping import Mapped, alert_lines, map_to_files, print_alerts, ready_spec
 from xglof.models.registry import DEMO_TRAINING_SEEDS, TINY_DEMO, WATER_INDEX
 from xglof.models.spec import ModelSpec
 from xglof.outputs import new_folder, write_summary
@@ -45,7 +45,7 @@ def run_demo(
     ----------
     out
         Folder to make: ``catalog/`` (STAC and COGs, with the truth), ``cube.zarr``, ``segmentation.zarr``,
-        ``lakes.parquet``, ``areas.csv``, ``overview.png`` and ``summary.json``.
+        ``lakes.parquet``, ``areas.csv``, ``alerts.csv``, ``overview.png`` and ``summary.json``.
     model
         Name of the model; ``water-index`` is scored beside it.
     seed
@@ -82,11 +82,11 @@ def run_demo(
             scores = _scores(mapped, truth["lake"], spec)
         with console.status("drawing"):
             _draw(mapped, true_lakes, folder / "overview.png", spec, seed)
-        summary = _summary(scores, spec, seed, time.perf_counter() - begin)
+        summary = _summary(scores, spec, seed, alert_lines(mapped.alerts), time.perf_counter() - begin)
         table = _table(mapped, true_lakes, scores, seed)
         write_summary(summary, folder)
     console.print(table)
-    _print_notes(console, mapped.areas, summary, Path(out))
+    _print_notes(console, summary, Path(out))
     return summary
 
 
@@ -112,13 +112,16 @@ def _draw(
         mapped.lakes,
         mapped.areas,
         truth_lakes=true_lakes,
+        alerts=mapped.alerts,
         title=f"Simulated valley {seed}, mapped by {model.name}",
         caveat=model.caveat,
         path=path,
     )
 
 
-def _summary(scores: Scores, model: ModelSpec, seed: int, seconds: float) -> dict[str, Any]:
+def _summary(
+    scores: Scores, model: ModelSpec, seed: int, alerts: list[str], seconds: float
+) -> dict[str, Any]:
     measures = ("iou", "f1", "precision", "recall")
     return {
         "simulated": True,
@@ -131,6 +134,7 @@ def _summary(scores: Scores, model: ModelSpec, seed: int, seconds: float) -> dic
             name: {measure: _number(pooled[measure]) for measure in measures}
             for name, (_, pooled) in scores.items()
         },
+        "alerts": alerts,
         "seconds": round(seconds, 1),
     }
 
@@ -164,14 +168,15 @@ def _share(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"
 
 
-def _print_notes(console: Console, areas: xr.Dataset, summary: dict[str, Any], out: Path) -> None:
+def _print_notes(console: Console, summary: dict[str, Any], out: Path) -> None:
     console.print("IoU: over the pixels that were observed. Mapped: the water seen. Everything is simulated.")
-    drop = largest_drop(areas)
-    console.print(f"Clearest drop, {drop_sentence(areas, drop)}." if drop else "No lake drained for good.")
+    print_alerts(console, summary["alerts"])
     if not summary["held_out"]:
         seed = summary["seed"]
         console.print(f"Seed {seed} was trained on: the score of {TINY_DEMO.name} proves nothing here.")
     console.print(f"Caveat of {summary['model']}: {summary['caveat']}.")
     console.print(
-        f"{summary['seconds']:.0f} s. Written to {out}; look at {out / 'overview.png'}", soft_wrap=True
+        f"{summary['seconds']:.0f} s. Written to {out}; look at {out / 'overview.png'}, or make a page of "
+        f"it: xglof report {out}",
+        soft_wrap=True,
     )

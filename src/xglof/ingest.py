@@ -17,11 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from xglof.cube import open_cube
-from xglof.cube.card_facts import bytes_text, card_of, counted
+from xglof.cube.card_facts import bytes_text, card_of, counted, day
 from xglof.cube.coverage import coverage
 from xglof.cube.providers import PROVIDERS
 from xglof.errors import CubeError, OutputError
-from xglof.lakes.events import day
 from xglof.outputs import read_zarr, write_zarr
 from xglof.progress import TaskProgress, open_console
 from xglof.reading_plan import listed_items, plan_facts

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 from rich.console import Console
 
+from xglof.cube.card_facts import counted
 from xglof.engine.apply import segment
-from xglof.lakes import find_lakes, lake_area
+from xglof.lakes import find_alerts, find_lakes, flag_series, lake_area, track, write_lakes
 from xglof.lakes.layer import UNOBSERVED
 from xglof.lakes.pixels import requested
 from xglof.models.registry import get_spec
 from xglof.models.spec import ModelSpec
-from xglof.outputs import read_zarr, write_areas, write_lakes, write_zarr
+from xglof.outputs import read_zarr, write_alerts, write_areas, write_zarr
 from xglof.progress import TaskProgress
 
 if TYPE_CHECKING:
     import geopandas
+    import pandas
+
+_MOST_ALERTS = 5  # in a terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Mapped:
     seg: xr.Dataset
     lakes: geopandas.GeoDataFrame
     areas: xr.Dataset
+    alerts: pandas.DataFrame
 
     @property
     def observed(self) -> xr.DataArray:
@@ -62,14 +67,14 @@ def ready_spec(name: str) -> ModelSpec:
 def map_to_files(
     cube: xr.Dataset, folder: Path, *, model: ModelSpec, console: Console, **options: Any
 ) -> Mapped:
-    """Read, segment, outline and measure; write each as it comes.
+    """Read, segment, outline, follow and measure; write each as it comes.
 
     Parameters
     ----------
     cube
         As :func:`xglof.open_cube` returns it.
     folder
-        Takes ``cube.zarr``, ``segmentation.zarr``, ``lakes.parquet`` and ``areas.csv``.
+        Takes ``cube.zarr``, ``segmentation.zarr``, ``lakes.parquet``, ``areas.csv`` and ``alerts.csv``.
     model
         The model.
     console
@@ -92,8 +97,26 @@ def map_to_files(
     with TaskProgress(f"segmenting, {model.name}", console):
         seg = write_zarr(segment(stored, model=model, **options), folder / "segmentation.zarr")
     with TaskProgress("outlines and areas", console):
-        lakes = find_lakes(seg)
-        areas = lake_area(seg, lakes).compute()
+        lakes = track(find_lakes(seg))
+        areas = flag_series(lake_area(seg, lakes).compute())
+    alerts = find_alerts(areas, withdrawn=True)
     write_lakes(lakes, folder / "lakes.parquet")
     write_areas(areas, folder / "areas.csv")
-    return Mapped(cube, seg, lakes, areas)
+    write_alerts(alerts, folder / "alerts.csv")
+    return Mapped(cube, seg, lakes, areas, alerts[alerts["status"] != "withdrawn"])
+
+
+def alert_lines(alerts: pandas.DataFrame) -> list[str]:
+    """A line an alert, the latest last."""
+    from xglof.plot.alert_words import alert_line
+
+    return [alert_line(row) for row in alerts.to_dict("records")]
+
+
+def print_alerts(console: Console, lines: list[str]) -> None:
+    """Print how many alerts there are, and the latest ones."""
+    console.print(f"{counted(len(lines), 'alert')}, at a budget of one false alarm in 100 lake-years.")
+    for line in lines[-_MOST_ALERTS:]:
+        console.print(f"  {line}.", soft_wrap=True)
+    if len(lines) > _MOST_ALERTS:
+        console.print(f"  The {len(lines) - _MOST_ALERTS} before these are in alerts.csv.")

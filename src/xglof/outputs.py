@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from xglof.errors import OutputError
 
 if TYPE_CHECKING:
-    import geopandas
+    import pandas
     import xarray as xr
 
 #: The last file that a run writes; its presence marks a folder as a run's.
@@ -29,6 +29,7 @@ SUMMARY = "summary.json"
 SHARES = ("lake_probability", "entropy", "tile_mismatch")
 _SHARE_STEPS, _SHARE_FILL = 250, 255
 _LOGIT_STEP, _LOGIT_MOST, _LOGIT_FILL = 0.001, 32767, -32768
+_IN_WORDS = ("quality", "sensors")  # CF flags that a table has in words
 #: Side of a stored chunk, pixels, where the data have none or uneven ones. Half a block of a segmentation:
 #: while it is written, strips and not whole blocks wait for the blocks of the next row.
 _CHUNK_PX = 1008
@@ -358,21 +359,30 @@ def _within_range(values: NDArray[Any], *, name: str) -> NDArray[Any]:
     return values.clip(0, 1)
 
 
-def write_lakes(lakes: geopandas.GeoDataFrame, path: Path) -> None:
-    """Write lake polygons as GeoParquet 1.1, in their CRS."""
-    lakes.to_parquet(path, index=False, schema_version="1.1.0")
-
-
 def write_areas(areas: xr.Dataset, path: Path) -> None:
-    """Write a ``(lake, time)`` series as CSV, a row a lake and date; areas in square metres."""
-    measured = ["area", "area_sigma", "area_lower", "area_upper"]
-    shares = ["observed_fraction", "frozen_fraction", "requested_fraction"]
-    table = areas.to_dataframe().reset_index().rename(columns={name: f"{name}_m2" for name in measured})
+    """Write a ``(lake, time)`` series as CSV, a row a lake and date: units in the heads, flags in words."""
+    from xglof.lakes.attributes import flag_words
+
+    plain = areas.drop_vars([*_IN_WORDS, "part_of", "x", "y", "spatial_ref"], errors="ignore")
+    table = plain.to_dataframe().reset_index()
+    for name in (name for name in _IN_WORDS if name in areas):
+        dims = areas[next(iter(plain.data_vars))].dims
+        table[name] = flag_words(areas[name].transpose(*dims).to_numpy().ravel(), areas[name].attrs)
+    if "part_of" in areas:
+        held = areas["part_of"].transpose(*areas["area"].dims).to_numpy().ravel()
+        table["part_of"] = areas["lake"].to_numpy()[held]
+    units = {str(name): str(array.attrs.get("units", "")) for name, array in areas.data_vars.items()}
+    table = table.rename(
+        columns={name: f"{name}_{unit}" for name, unit in units.items() if unit in ("m2", "m")}
+    )
     keys = [name for name in ("lake", "time") if name in table]
-    first = [*keys, *(f"{name}_m2" for name in measured), *shares]
-    rest = [name for name in table if name not in {"x", "y", "spatial_ref", *first}]
-    table = table.sort_values(keys, kind="stable")[[*first, *rest]]
+    table = table.sort_values(keys, kind="stable")[[*keys, *(name for name in table if name not in keys)]]
     table.to_csv(path, index=False, float_format="%.8g")
+
+
+def write_alerts(alerts: pandas.DataFrame, path: Path) -> None:
+    """Write the table of :func:`xglof.lakes.find_alerts` as CSV, a row an alert."""
+    alerts.to_csv(path, index=False, float_format="%.8g")
 
 
 def write_summary(summary: dict[str, object], folder: Path) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xglof.bands import LAYERS, MODALITIES, Band
-from xglof.cube.card_facts import bytes_text, counted
-from xglof.lakes.events import day
+from xglof.cube.card_facts import bytes_text, counted, day
 from xglof.lakes.layer import pixel_metres
 
 _BANDS: dict[str, Band] = {

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from xglof.cube import open_cube
-from xglof.cube.card_facts import counted
+from xglof.cube.card_facts import counted, day
 from xglof.cube.sources import parse_period
 from xglof.engine.apply import segment
 from xglof.ingest import area_of_option, check_request, print_scenes, searches
-from xglof.lakes.events import day
-from xglof.mapping import Mapped, map_to_files, ready_spec
+from xglof.lakes.totals import total_area
+from xglof.mapping import Mapped, alert_lines, map_to_files, print_alerts, ready_spec
 from xglof.models.spec import ModelSpec
 from xglof.outputs import new_folder, write_summary
 from xglof.progress import open_console
@@ -62,8 +62,8 @@ def run_survey(
     request
         What to map.
     out
-        Folder to make: ``cube.zarr``, ``segmentation.zarr``, ``lakes.parquet``, ``areas.csv``, ``map.png``,
-        ``summary.json``.
+        Folder to make: ``cube.zarr``, ``segmentation.zarr``, ``lakes.parquet``, ``areas.csv``,
+        ``alerts.csv``, ``map.png``, ``summary.json``.
     overwrite
         Replace the run at ``out``.
     console
@@ -118,9 +118,9 @@ def _pixel_bytes(cube: xr.Dataset) -> int:
 
 def _summary(mapped: Mapped, model: ModelSpec) -> dict[str, Any]:
     areas, observed = mapped.areas, mapped.observed.values
-    total = areas[["area_lower", "area_upper"]].sum("lake") / 1e6
-    measured = areas["area"].count("lake").values
-    sigma = (areas["area_sigma"] ** 2).sum("lake").values ** 0.5 / 1e6
+    total = total_area(areas, combine="quadrature")
+    measured = total["lakes_measured"].values
+    lower, upper, sigma = (total[f"area_{name}"].values / 1e6 for name in ("lower", "upper", "sigma"))
     return {
         "catalog": str(mapped.cube.attrs["catalog"]),
         "items_found": int(mapped.cube.attrs["items_found"]),
@@ -135,27 +135,37 @@ def _summary(mapped: Mapped, model: ModelSpec) -> dict[str, Any]:
         "dates": [
             {
                 "date": day(date),
-                "observed": _share(observed[step]),
+                "observed": _known(observed[step], 4),
                 "lakes_measured": int(measured[step]),
-                "area_km2": round(float(total["area_lower"][step]), 6),
-                "sigma_km2": round(float(sigma[step]), 6) if measured[step] else None,
-                "upper_km2": round(float(total["area_upper"][step]), 6),
+                "area_km2": _known(lower[step], 6),
+                "sigma_km2": _known(sigma[step], 6) if measured[step] else None,
+                "upper_km2": _known(upper[step], 6),
             }
             for step, date in enumerate(areas["time"].values)
         ],
+        "alerts": alert_lines(mapped.alerts),
     }
 
 
-def _share(value: float) -> float | None:
-    """Four digits, and ``None`` for NaN (nothing was requested), which JSON has no word for."""
-    return None if np.isnan(value) else round(float(value), 4)
+def _known(value: float, digits: int) -> float | None:
+    """Some digits, and ``None`` for NaN (nothing was requested), which JSON has no word for."""
+    return None if np.isnan(value) else round(float(value), digits)
 
 
 def _draw(mapped: Mapped, path: Path, model: ModelSpec) -> None:
     from xglof.plot import overview
 
     title = f"Lakes from {mapped.cube.attrs['catalog']}, mapped by {model.name}"
-    overview(mapped.cube, mapped.seg, mapped.lakes, mapped.areas, title=title, caveat=model.caveat, path=path)
+    overview(
+        mapped.cube,
+        mapped.seg,
+        mapped.lakes,
+        mapped.areas,
+        alerts=mapped.alerts,
+        title=title,
+        caveat=model.caveat,
+        path=path,
+    )
 
 
 def _print_result(console: Console, summary: dict[str, Any], out: Path) -> None:
@@ -169,17 +179,25 @@ def _print_result(console: Console, summary: dict[str, Any], out: Path) -> None:
             row["date"],
             "-" if row["observed"] is None else f"{row['observed']:.0%}",
             str(row["lakes_measured"]),
-            f"{row['area_km2']:.4f}",
+            _told(row["area_km2"]),
             "-" if sigma is None else f"± {sigma:.4f}",
-            f"{row['upper_km2']:.4f}",
+            _told(row["upper_km2"]),
         )
     console.print(table)
     console.print(
         "Area: all water seen. Measured: lakes of which 70 % or more was observed; the error is theirs."
     )
     console.print("At most: with all that was not observed in and around the lakes counted as water.")
+    print_alerts(console, summary["alerts"])
     console.print(f"Caveat of {summary['model']}: {summary['caveat']}.")
-    console.print(f"Written to {out}; look at {out / 'map.png'}", soft_wrap=True)
+    console.print(
+        f"Written to {out}; look at {out / 'map.png'}, or make a page of it: xglof report {out}",
+        soft_wrap=True,
+    )
+
+
+def _told(area_km2: float | None) -> str:
+    return "-" if area_km2 is None else f"{area_km2:.4f}"
 
 
 def _next_step(request: Request, out: Path, options: dict[str, Any]) -> str:

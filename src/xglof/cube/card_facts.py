@@ -95,6 +95,11 @@ def bytes_text(number: float) -> str:
     return f"{number:.1f} TB"
 
 
+def day(date: Any) -> str:
+    """A date as ``2023-07-01``."""
+    return str(np.datetime_as_string(np.datetime64(date), unit="D"))
+
+
 def counted(number: int, what: str) -> str:
     """A number and its noun, in the plural where it takes one."""
     return f"{number} {what}" + "s" * (number != 1)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xglof.cube.card_facts import day
 from xglof.cube.coverage import count_flags, shares
 from xglof.errors import CubeError
-from xglof.lakes.events import day
 
 #: Sight -> its name, colour and hatch, from the bottom of a bar to its top. Hues after Okabe & Ito (2008);
 #: what hides the ground is grey, from light to dark, so that no kind of colour vision mixes the two.

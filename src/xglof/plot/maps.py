@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +10,16 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xglof.bands import resolve
+from xglof.cube.card_facts import day
 from xglof.errors import CubeError
-from xglof.lakes.events import day
-from xglof.lakes.layer import UNOBSERVED, lake_layer, north_up, pixel_metres
+from xglof.lakes.layer import UNOBSERVED, lake_layer, north_up
+from xglof.lakes.pixels import flag_layer, requested
+from xglof.plot.frame import Frame, frame_of
+from xglof.plot.labels import casing, write_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import geopandas
 
 # apart in hue and lightness for every kind of colour vision
@@ -27,17 +31,6 @@ _GAMMA = 1.4
 _NODATA_GREY = 0.87
 _TRUE_COLOUR = ("B04", "B03", "B02")
 _RADAR_DB = (-25.0, 0.0)  # of VV, drawn black and white: water lies below -15, rock and firn above -12
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """How a grid's coordinates are drawn: kilometres of a projection, or degrees."""
-
-    scale: float
-    extent: tuple[float, float, float, float]
-    labels: tuple[str, str]
-    aspect: float
-    metres: float  # on the ground, of one drawn unit of x
 
 
 def true_colour(cube_step: xr.Dataset, ax: Any = None) -> Any:
@@ -78,6 +71,8 @@ def map_lakes(
     seg: xr.Dataset | xr.DataArray | None = None,
     time: Any = None,
     ax: Any = None,
+    *,
+    label: bool | Sequence[str] = False,
 ) -> Any:
     """Axes with the lakes of one date over true colour, else over radar in grey, else over plain grey.
 
@@ -86,13 +81,17 @@ def map_lakes(
     cube
         As :func:`xglof.open_cube` returns it.
     lakes, truth
-        Polygons in any CRS: solid, and dashed. Where they have dates (``time``), those of the map's date.
+        Polygons in any CRS, tracked or not: solid, and dashed. Where they have dates (``time``), those of the
+        map's date.
     seg
-        Segmentation; what it did not observe is hatched.
+        Segmentation; what it was asked for and did not observe is hatched, what it was not asked for (the
+        flag ``not_requested``) lies under a plain pale veil.
     time
         Date; may be left out where there is one only. A day is enough where it has one observation.
     ax
-        matplotlib Axes to draw on; ``None`` for a new figure.
+        matplotlib Axes to draw on; ``None`` for a new figure, which gets a key.
+    label
+        Write the ``lake_id`` of the eight largest lakes of the date beside them, or of the lakes named.
 
     Returns
     -------
@@ -101,18 +100,42 @@ def map_lakes(
     Raises
     ------
     CubeError
-        No such date; polygons or cube without CRS, or on a rotated grid.
+        No such date; polygons or cube without CRS, or on a rotated grid; ``label`` without ``lake_id``.
     """
     step = at_date(cube, time)
     step = step.rename(resolve(step.variables))
+    own = ax is None
     ax = _ground(step, ax)
-    if seg is not None:
-        _hatch(lake_layer(at_date(seg, time)), ax)
+    veils = () if seg is None else _veil(at_date(seg, time), ax)
     date = step["time"].to_numpy() if "time" in step.coords else None
-    _outline(ax, lakes, step, date, color=MODEL_COLOUR, linestyle="solid", width=1.5)
+    outline(ax, lakes, step, date, color=MODEL_COLOUR, linestyle="solid", width=1.5)
     if truth is not None:
-        _outline(ax, truth, step, date, color=TRUTH_COLOUR, linestyle=TRUTH_DASHES, width=1.3)
+        outline(ax, truth, step, date, color=TRUTH_COLOUR, linestyle=TRUTH_DASHES, width=1.3)
+    if label is not False:
+        write_ids(ax, of_date(lakes, date), _any_layer(step).odc.geobox, None if label is True else [*label])
+    if own:
+        key = map_key(
+            truth=truth is not None, unobserved="unobserved" in veils, not_requested="not requested" in veils
+        )
+        ax.figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False)
     return ax
+
+
+def map_key(*, truth: bool = False, unobserved: bool = True, not_requested: bool = False) -> list[Any]:
+    """Handles of a legend for what :func:`map_lakes` draws."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    key: list[Any] = [
+        Line2D([], [], color=MODEL_COLOUR, lw=2, path_effects=casing(3.5), label="mapped outline")
+    ]
+    if truth:
+        key.append(Line2D([], [], color=TRUTH_COLOUR, lw=2, ls=TRUTH_DASHES, label="true outline"))
+    if unobserved:
+        key.append(Patch(facecolor="white", edgecolor="0.3", hatch="////", label="unobserved"))
+    if not_requested:
+        key.append(Patch(facecolor="0.85", edgecolor="0.6", label="not requested"))
+    return key
 
 
 def ground_note(cube: xr.Dataset) -> str:
@@ -185,19 +208,6 @@ def thinned(layer: xr.DataArray) -> xr.DataArray:
     return layer.isel({dim: slice(None, None, step) for dim in layer.dims}).load()
 
 
-def frame_of(grid: Any) -> Frame:
-    """How a grid's coordinates are drawn."""
-    west, south, east, north = grid.boundingbox.bbox
-    geographic = grid.crs.geographic
-    scale = 1.0 if geographic else 1e-3
-    centre = np.array([(west + east) / 2]), np.array([(south + north) / 2])
-    width, height, _ = (float(v[0]) for v in pixel_metres(grid, *centre))
-    x_metres, y_metres = width / abs(grid.resolution.x) / scale, height / abs(grid.resolution.y) / scale
-    labels = ("longitude, °E", "latitude, °N") if geographic else ("easting, km", "northing, km")
-    extent = (west * scale, east * scale, south * scale, north * scale)
-    return Frame(scale, extent, labels, y_metres / x_metres, x_metres)
-
-
 def drawn(image: NDArray[Any], grid: Any, ax: Any, **style: Any) -> Any:
     """Axes with a north-up raster, axes labels and a scale bar."""
     ax = new_axes(ax, (7, 7))
@@ -235,39 +245,65 @@ def _scale_bar(ax: Any, frame: Frame) -> None:
     )
 
 
-def casing(width: float) -> list[Any]:
-    """A dark rim that sets a line or a text off from any ground."""
-    from matplotlib.patheffects import withStroke
-
-    return [withStroke(linewidth=width, foreground="black")]
-
-
-def _hatch(layer: xr.DataArray, ax: Any) -> None:
-    """A pale hatched veil over what was not observed."""
+def _veil(step: xr.Dataset | xr.DataArray, ax: Any) -> tuple[str, ...]:
+    """Hatch what was not observed, pale what was not requested; which of the two a map has."""
+    layer = lake_layer(step)
+    flags = flag_layer(step, layer)
     layer = thinned(layer)
-    hidden = np.pad(layer.to_numpy() == UNOBSERVED, 1)  # closed at the grid's edge, where contours end
-    if not hidden.any():
-        return
-    grid, frame = layer.odc.geobox, frame_of(layer.odc.geobox)
-    x = (grid.transform.c + grid.resolution.x * (np.arange(hidden.shape[1]) - 0.5)) * frame.scale
-    y = (grid.transform.f + grid.resolution.y * (np.arange(hidden.shape[0]) - 0.5)) * frame.scale
-    veil = ax.contourf(x, y, hidden, levels=[0.5, 1.5], colors=["#ffffff30"], hatches=["////"])
+    hidden = layer.to_numpy() == UNOBSERVED
+    asked = hidden | True if flags is None else thinned(requested(flags)).to_numpy()
+    grid = layer.odc.geobox
+    drawn_veils = []
+    for name, where, colour, hatch in (
+        ("not requested", ~asked, "#ffffff80", ""),
+        ("unobserved", hidden & asked, "#ffffff30", "////"),
+    ):
+        if where.any():
+            _shade(where, grid, ax, colour, hatch)
+            drawn_veils.append(name)
+    return tuple(drawn_veils)
+
+
+def has_hatching(ax: Any) -> bool:
+    """Whether a map shows something that was not observed."""
+    return any(hatch for veil in ax.collections for hatch in getattr(veil, "hatches", ()))
+
+
+def _shade(where: NDArray[np.bool_], grid: Any, ax: Any, colour: str, hatch: str) -> None:
+    frame = frame_of(grid)
+    closed = np.pad(where, 1)  # at the grid's edge, where contours end
+    x = (grid.transform.c + grid.resolution.x * (np.arange(closed.shape[1]) - 0.5)) * frame.scale
+    y = (grid.transform.f + grid.resolution.y * (np.arange(closed.shape[0]) - 0.5)) * frame.scale
+    veil = ax.contourf(x, y, closed, levels=[0.5, 1.5], colors=[colour], hatches=[hatch])
     veil.set_edgecolor("#303030")
     veil.set_linewidth(0)
     ax.set_xlim(frame.extent[:2])
     ax.set_ylim(frame.extent[2:])
 
 
-def _outline(
-    ax: Any, lakes: Any, step: xr.Dataset, date: Any, *, color: str, linestyle: Any, width: float
-) -> None:
-    import shapely
-    from matplotlib.collections import LineCollection
+def of_date(lakes: Any, date: Any) -> Any:
+    """The rows of a date; all of polygons without dates.
 
+    Raises
+    ------
+    CubeError
+        The polygons have no CRS.
+    """
     if lakes.crs is None:
         raise CubeError("the GeoDataFrame of lakes has no CRS; set the one its numbers are in with set_crs()")
     if date is not None and "time" in lakes and lakes["time"].notna().any():
-        lakes = lakes[lakes["time"] == date]
+        return lakes[lakes["time"] == date]
+    return lakes
+
+
+def outline(
+    ax: Any, lakes: Any, step: xr.Dataset, date: Any, *, color: str, linestyle: Any, width: float
+) -> None:
+    """Draw the polygons of a date, or all where that is ``None``, on axes with the grid of ``step``."""
+    import shapely
+    from matplotlib.collections import LineCollection
+
+    lakes = of_date(lakes, date)
     grid = _any_layer(step).odc.geobox
     polygons = shapely.get_parts(lakes.geometry.to_crs(grid.crs.wkt).to_numpy())
     rings = [shapely.get_coordinates(ring) * frame_of(grid).scale for ring in shapely.get_rings(polygons)]
