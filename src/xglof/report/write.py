@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from xglof.errors import CubeError, OutputError
+from xglof.errors import CubeError
+from xglof.lakes.export import check_place, write_aside
 from xglof.plot.findings import find_facts
 from xglof.report import page
 from xglof.report.markup import document
@@ -69,7 +68,7 @@ def write_report(
     OutputError
         ``path`` is taken, an address, or cannot be written.
     """
-    target = _checked(path, overwrite)
+    target = check_place(path, overwrite=overwrite)
     for what, data in (("series", series), ("cube", cube)):
         if "time" not in data.dims:
             raise CubeError(f"the {what} has no time; a report needs dates")
@@ -93,32 +92,5 @@ def write_report(
             page.method(),
         )
     )
-    _write(target, document(title, body), overwrite)
-    return target
-
-
-def _checked(path: str | os.PathLike[str], overwrite: bool) -> Path:
-    """The path, if a file can be written there: asked before the work."""
-    if "://" in str(path):
-        raise OutputError(f"{path} is an address; give a file on this machine and copy it from there")
-    target = Path(path)
-    if target.is_dir():
-        raise OutputError(f"{target} is a folder; give the name of a file, such as report.html")
-    if not target.parent.is_dir():
-        raise OutputError(f"the folder {target.parent} is not there; make it first")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} is there already; give another name or overwrite it")
-    return target
-
-
-def _write(target: Path, text: str, overwrite: bool) -> None:
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as aside:
-            made = Path(aside) / target.name
-            made.write_text(text, encoding="utf-8")
-            _checked(target, overwrite)  # the work took its time, and another may have been quicker
-            os.replace(made, target)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        raise OutputError(f"can't write {target}: {error.strerror}; give another folder") from error
+    text = document(title, body)
+    return write_aside(target, lambda made: made.write_text(text, encoding="utf-8"), overwrite=overwrite)
