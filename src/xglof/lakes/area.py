@@ -106,15 +106,16 @@ def lake_area(
 
     How much was observed is said of the core: what two successive dates of the lake's own polygons share, so
     that one wrong outline of a date does not count, or the whole footprint where there are no two such
-    polygons that touch nothing unobserved. Appended dates change no area and lower bound; they may widen the
-    footprint and so upper bounds, and the core and so the fractions and whether there is a point value.
+    polygons that touch nothing unobserved. Appended dates change no count of water; they may widen the
+    footprint and so upper bounds and, in the fifth digit, the size of a pixel, which is taken at a point in
+    it, and the core and so the fractions and whether there is a point value.
 
     Lazy: a task counts the pixels of one block at one time chunk, only blocks with lakes are read, and the
     number of tasks does not grow with the lakes in a block. Only lakes in reach of each other take their
     polygons of each date along. Its peak memory is the block's ``lake``, ``flags`` and ``lake_probability``
     and about two hundred bytes a pixel of buffered footprints; drawing these takes twenty bytes a pixel of
-    the block once. With ``lakes=None`` the polygons are found and tracked
-    first, which **computes** (see :func:`xglof.lakes.find_lakes`).
+    the block once. With ``lakes=None`` the polygons are found and tracked first, which **computes** (see
+    :func:`xglof.lakes.find_lakes`).
 
     Parameters
     ----------
