@@ -27,6 +27,7 @@ __all__ = [
     "check_flags",
     "dem_bits",
     "flag_attrs",
+    "mask_attrs",
     "optical_bits",
     "quality_flags",
     "radar_bits",
@@ -68,10 +69,15 @@ class Flag(IntFlag):
 
 def flag_attrs() -> dict[str, object]:
     """CF attributes of a flags variable (``flag_masks``, ``flag_meanings``, ``long_name``)."""
+    return mask_attrs(Flag, "quality flags")
+
+
+def mask_attrs(bits: type[IntFlag], long_name: str) -> dict[str, object]:
+    """CF attributes of a uint16 variable that holds bits of any kind."""
     return {
-        "long_name": "quality flags",
-        "flag_masks": np.array([flag.value for flag in Flag], dtype="uint16"),
-        "flag_meanings": " ".join(str(flag.name) for flag in Flag),
+        "long_name": long_name,
+        "flag_masks": np.array([bit.value for bit in bits], dtype="uint16"),
+        "flag_meanings": " ".join(str(bit.name) for bit in bits),
     }
 
 

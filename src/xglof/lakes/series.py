@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xglof.cube.flags import mask_attrs
 from xglof.errors import CubeError
 from xglof.lakes.hampel import isolated_dates, kept_variance
 from xglof.lakes.scatter import Float, Repeats, repeat_sigma, robust_scatter, rounding_floor, strata
@@ -45,11 +46,7 @@ class SeriesFlag(IntFlag):
 
 def series_flag_attrs() -> dict[str, object]:
     """CF attributes of ``quality`` (``flag_masks``, ``flag_meanings``, ``long_name``)."""
-    return {
-        "long_name": "quality of the area of a lake at a date",
-        "flag_masks": np.array([flag.value for flag in SeriesFlag], dtype="uint16"),
-        "flag_meanings": " ".join(str(flag.name) for flag in SeriesFlag),
-    }
+    return mask_attrs(SeriesFlag, "quality of the area of a lake at a date")
 
 
 def flag_series(
