@@ -6,7 +6,7 @@ torch nor rasterio: they come with the first call that needs them.
 
 from __future__ import annotations
 
-from xglof import evaluate, lakes, simulate
+from xglof import evaluate, lakes, simulate, train
 from xglof._version import __version__
 from xglof.accessor import GlofArrayAccessor, GlofDatasetAccessor
 from xglof.cube import open_cube
@@ -16,7 +16,9 @@ from xglof.cube.coverage import coverage
 from xglof.cube.products import Product, Provider
 from xglof.cube.registration import sensor_shift
 from xglof.engine.apply import segment
-from xglof.errors import CatalogError, CubeError, ModelError, OutputError, XglofError
+from xglof.errors import CatalogError, CubeError, ModelError, OutputError, TrainError, XglofError
+from xglof.evaluate.audit import audit_labels
+from xglof.models.folder import read_model, write_model
 from xglof.models.spec import ModelInput, ModelSpec
 from xglof.models.weights import Weights
 from xglof.outputs import read_zarr, write_zarr
@@ -35,21 +37,26 @@ __all__ = [
     "OutputError",
     "Product",
     "Provider",
+    "TrainError",
     "Weights",
     "XglofError",
     "__version__",
+    "audit_labels",
     "complete",
     "composite",
     "coverage",
     "evaluate",
     "lakes",
     "open_cube",
+    "read_model",
     "read_zarr",
     "segment",
     "sensor_shift",
     "show_versions",
     "simulate",
+    "train",
     "write_cogs",
+    "write_model",
     "write_report",
     "write_zarr",
 ]

@@ -25,6 +25,7 @@ from xglof.lakes.trends import trend
 from xglof.lakes.volume import lake_volume
 from xglof.outputs import write_zarr
 from xglof.rasters import write_cogs
+from xglof.train.sampling import chips
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +43,7 @@ def _method(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[
 
 @xr.register_dataset_accessor("glof")
 class GlofDatasetAccessor:
-    """``ds.glof``: of a cube, what it holds, and its segmentation; of that, lakes, areas, scores and files.
+    """``ds.glof``: of a cube, its segmentation and chips to train on; of maps, lakes and scores.
 
     Of a series of areas, its flags, intervals, trends, alerts, totals and volumes.
     """
@@ -62,6 +63,7 @@ class GlofDatasetAccessor:
     coverage = _method(coverage)
     sensor_shift = _method(sensor_shift)
     segment = _method(segment)
+    chips = _method(chips)
     lakes = _method(find_lakes)
     lake_area = _method(lake_area)
     flag_series = _method(flag_series)

@@ -1,15 +1,15 @@
-"""The command line: ``xglof demo | cube | segment | report | doctor | models | versions``."""
+"""The command line: ``xglof demo | cube | segment | report | train | score | doctor | models | versions``."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import warnings
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from xglof.errors import XglofError
@@ -205,24 +205,97 @@ def doctor() -> None:
     print_findings(console, findings)
 
 
-@app.command()
-def models() -> None:
-    """List the models that ship with xglof."""
-    from xglof.models.registry import get_spec, names
+@app.command(epilog="Example: xglof train configs/terramind-tiny-demo.toml")
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file; see configs/ in the repository.")],
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", help="Refuse a folder that holds a run, in place of going on with it."),
+    ] = False,
+) -> None:
+    """Train a model on labelled cubes or shards; a run that was cut off goes on where it was."""
+    from xglof.train.training import fit
 
+    trained = fit(config, resume=False if restart else "auto")
     console = open_console()
-    for name in names():
-        spec = get_spec(name)
-        takes = ", ".join(source.modality + "?" * source.optional for source in spec.inputs)
-        console.print(Text(name, "bold"))
-        table = Table(show_header=False, box=None)
-        table.add_column(no_wrap=True)
-        table.add_column()
-        for what, text in (("is", spec.summary), ("takes", takes), ("caveat", spec.caveat)):
-            table.add_row(what, text)
-        table.add_row("licence", spec.licence)
-        console.print(table)
-    console.print("?: may be left out; one of S2L2A and S1RTC is needed.")
+    console.print(f"Trained: {trained.average or trained.best}", soft_wrap=True)
+    console.print(f"Use it: xglof segment --model {trained.average or trained.best} ...", soft_wrap=True)
+
+
+@app.command(epilog="Example: xglof score run truth.zarr --out scores")
+def score(
+    seg: Annotated[Path, typer.Argument(help="Zarr store of a segmentation, or the folder of a run.")],
+    truth: Annotated[
+        Path, typer.Argument(help="Zarr store with lake, polygons in a file, or a simulated catalogue.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("scores"),
+    threshold: Annotated[
+        float | None, typer.Option(help="Least probability of a lake.", show_default="lake as it was mapped")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier scores at --out.")] = False,
+) -> None:
+    """Score a map against a truth: pixels, shores, lakes by size, thresholds, calibration, with intervals."""
+    from xglof.scoring import ScoreRules, run_score
+
+    run_score(seg, truth, out, rules=ScoreRules(threshold=threshold), overwrite=overwrite)
+
+
+models = typer.Typer(invoke_without_command=True, help="List the models, convert checkpoints, fetch weights.")
+app.add_typer(models, name="models")
+
+
+class Which(StrEnum):
+    """Which weights of a checkpoint that holds two sets."""
+
+    auto = "auto"
+    model = "model"
+    ema = "ema"
+
+
+Choice = Annotated[Which, typer.Option(help="model: as trained last; ema: their moving average.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Read a pickle that holds more than numbers: its code is run.")
+]
+
+
+@models.callback()
+def list_models(context: typer.Context) -> None:
+    """List the models that ship with xglof, or see the commands."""
+    if context.invoked_subcommand is None:
+        from xglof.models.listing import list_models as print_models
+
+        print_models(open_console())
+
+
+@models.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Lightning .ckpt, .pt or .safetensors.")],
+    out: Annotated[Path, typer.Option(help="Model folder to make.")],
+    model: Annotated[str, typer.Option(help="Whose network it is: a name of `xglof models`, or a folder.")],
+    which: Choice = Which.auto,
+    trust: Trust = False,
+) -> None:
+    """Make a model folder of a checkpoint; each key must match the network."""
+    from xglof.models.listing import run_convert
+
+    run_convert(open_console(), checkpoint, out, model=model, which=which.value, trust=trust)
+
+
+@models.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Such as cryosentinel.")],
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Commit, branch or tag.", show_default="main, or that of the first time"),
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="What the file must have.")] = None,
+    which: Choice = Which.auto,
+    trust: Trust = False,
+) -> None:
+    """Download published weights once, convert them, and keep commit and SHA-256 for every later load."""
+    from xglof.models.listing import run_fetch
+
+    run_fetch(open_console(), name, revision=revision, sha256=sha256, which=which.value, trust=trust)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from rich.table import Table
 from xglof.cube.providers import PROVIDERS
 from xglof.errors import ModelError
 from xglof.models.registry import get_spec, names
+from xglof.models.weights import UNTRAINED
 from xglof.show_versions import show_versions
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -78,6 +79,8 @@ def _model(name: str) -> str:
     weights = get_spec(name).weights
     if weights is None:
         return "ready, no weights needed"
+    if weights == UNTRAINED:
+        return "for training: random weights"
     try:
         weights.check()
     except ModelError as error:

@@ -21,3 +21,7 @@ class ModelError(XglofError, ValueError):
 
 class OutputError(XglofError, OSError):
     """A place to write to that is taken or not writable, or one to read from that holds nothing of ours."""
+
+
+class TrainError(XglofError, ValueError):
+    """Labels, chips, a split or a training that can't be used as it is."""

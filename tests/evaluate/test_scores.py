@@ -196,3 +196,6 @@ def test_other_layers_and_wishes_are_refused():
         score(seg.assign(flags=seg["lake"].astype("float32")), seg)
     with pytest.raises(CubeError, match=r"dim names \['band'\]"):
         score(seg, seg, dim="band")
+    for pair in ((seg, 2 * seg), (2 * seg, seg)):  # classes are no lake map
+        with pytest.raises(CubeError, match=r"holds \[2\]"):
+            score(*(each.assign_coords(seg.coords) for each in pair))

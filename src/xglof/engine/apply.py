@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import get_args
@@ -39,7 +40,7 @@ _MOST_OVERLAP = 0.9
 def segment(
     cube: xr.Dataset,
     *,
-    model: str | ModelSpec = "terramind-tiny-demo",
+    model: str | os.PathLike[str] | ModelSpec = "terramind-tiny-demo",
     overlap: float = 0.5,
     tta: Augmentation = None,
     batch_size: int | None = None,
@@ -59,7 +60,7 @@ def segment(
         may be absent) in the units of :mod:`xglof.bands`, a CRS, and ``flags`` where there are any. Names
         such as ``blue`` or ``B02_10m`` are understood.
     model
-        A name of :func:`xglof.models.registry.names`, or a spec.
+        A name of :func:`xglof.models.registry.names`, the folder of a trained or converted model, or a spec.
     overlap
         Share of its width that a window has in common with the next, 0 to 0.9.
     tta
@@ -142,7 +143,7 @@ def segment(
     >>> seg["lake"].chunks, int(seg["lake"].sum())
     (((8,), (12,)), 16)
     """
-    spec = get_spec(model) if isinstance(model, str) else model
+    spec = model if isinstance(model, ModelSpec) else get_spec(model)
     wanted = _check_arguments(spec, overlap, batch_size, threshold, tta, output)
     names = resolve(cube.data_vars)
     cube = cube.rename({met: name for met, name in names.items() if name not in cube.coords})

@@ -209,7 +209,8 @@ def standardise(source: ModelInput, planes: Mapping[str, Tensor]) -> tuple[Tenso
     Returns
     -------
     values : torch.Tensor
-        ``(time, band, y, x)`` float32, standardised, nodata filled; ``time`` is 1 where the planes have none.
+        ``(time, band, y, x)`` float32, clipped, nodata filled, standardised; ``time`` is 1 where the planes
+        have none.
     observed : torch.Tensor
         ``(time, y, x)`` bool: every band has data.
     """
@@ -222,6 +223,8 @@ def standardise(source: ModelInput, planes: Mapping[str, Tensor]) -> tuple[Tenso
     for number, name in enumerate(source.bands):  # one band at a time: no second copy of them all
         plane = planes[name].to(torch.float32)
         good = torch.isfinite(plane) & (plane != nodata[name])  # a NaN nodata differs from everything
+        if source.clip is not None:  # after nodata was found: clipped, it would look like data
+            plane = plane.clamp(*source.clip)
         filled = torch.where(good, plane, source.fill[number])
         values[:, number] = (filled - source.mean[number]) / source.std[number]
         observed &= good

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-from xglof.errors import CubeError
-from xglof.lakes.layer import LAKE, UNOBSERVED, grid_dims, lake_layer
-from xglof.lakes.pixels import flag_layer, requested
+from xglof.evaluate.pairing import Pair, pair_lakes
+from xglof.evaluate.reduction import Reduction, Squares, count_pixels
+from xglof.lakes.layer import LAKE, UNOBSERVED, check_values
 
-_SAME_PX = 1e-3  # grids whose corners differ by less, in pixels, are the same
-_LONG_NAMES = {
+#: Names of the counts, in the order of their codes, and what they are.
+OUTCOMES = {
     "tp": "pixels that are lake in both",
     "fp": "pixels that are lake in the prediction only",
     "fn": "pixels that are lake in the truth only",
     "tn": "pixels that are lake in neither",
     "unobserved": "requested pixels that the prediction or the truth did not observe",
 }
+_TP, _FP, _FN, _TN, _UNSEEN, _NOWHERE = range(6)
 
 
 def confusion_counts(
@@ -49,113 +51,29 @@ def confusion_counts(
     ------
     CubeError
         A layer is missing or of another dtype, grids or dates differ, a date occurs twice, ``flags`` that are
-        no bits, a threshold that is not between 0 and 1.
+        no bits, a threshold that is not between 0 and 1; where it is computed, values besides 0, 1 and 255.
     """
-    where = outcomes(prediction, truth, threshold=threshold)
-    return count(where, [dim for dim in where.dims if dim != "time"])
+    pair = pair_lakes(prediction, truth, threshold=threshold)
+    return count_outcomes(pair, [dim for dim in pair.mapped.dims if dim != "time"])
 
 
-def outcomes(
-    prediction: xr.Dataset | xr.DataArray, truth: xr.Dataset | xr.DataArray, *, threshold: float | None = None
-) -> xr.Dataset:
-    """Which pixels are ``tp``, ``fp``, ``fn``, ``tn``, ``unobserved``: bool, see :func:`confusion_counts`."""
-    mapped = _predicted(prediction, threshold)
-    actual = _on_grid_of(mapped, lake_layer(truth))
-    seen = (mapped != UNOBSERVED) & (actual != UNOBSERVED)
-    unseen = ~seen
-    flags = flag_layer(prediction, mapped)
-    if flags is not None:
-        asked = requested(flags)
-        seen, unseen = seen & asked, unseen & asked
-    wet, true = mapped == LAKE, actual == LAKE
-    found = {
-        "tp": seen & wet & true,
-        "fp": seen & wet & ~true,
-        "fn": seen & ~wet & true,
-        "tn": seen & ~wet & ~true,
-        "unobserved": unseen,
-    }
-    return xr.Dataset(found)
+def count_outcomes(pair: Pair, dims: Iterable[Hashable], *, squares: Squares | None = None) -> xr.Dataset:
+    """Confusion counts of a pair of lake maps, summed over dims, along others by square."""
+    counts = count_pixels(_CONFUSION, pair.layers, pool=dims, squares=squares)
+    named = {name: counts.isel(code=code) for code, name in enumerate(OUTCOMES)}
+    for name, each in named.items():
+        each.attrs = {"long_name": OUTCOMES[name], "units": "1"}
+    return xr.Dataset(named)
 
 
-def count(where: xr.Dataset, dims: Any) -> xr.Dataset:
-    """Sums of outcomes over dims: int64, units ``1``."""
-    counts = where.sum(dims, dtype="int64")
-    for name, long_name in _LONG_NAMES.items():
-        counts[name].attrs = {"long_name": long_name, "units": "1"}
-    return counts
+def outcome_codes(
+    mapped: NDArray[np.uint8], actual: NDArray[np.uint8], asked: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """Of every pixel, which of :data:`OUTCOMES` it is, and 5 where nothing was asked."""
+    wet, true = check_values(mapped) == LAKE, check_values(actual) == LAKE
+    codes = np.where(wet, np.where(true, _TP, _FP), np.where(true, _FN, _TN)).astype(np.uint8)
+    codes = np.where((mapped == UNOBSERVED) | (actual == UNOBSERVED), np.uint8(_UNSEEN), codes)
+    return codes if asked is None else np.where(asked, codes, np.uint8(_NOWHERE))
 
 
-def _predicted(prediction: xr.Dataset | xr.DataArray, threshold: float | None) -> xr.DataArray:
-    if threshold is None:
-        return lake_layer(prediction)
-    if not 0 <= threshold <= 1:
-        raise CubeError(f"threshold is {threshold}; expected a probability between 0 and 1")
-    if isinstance(prediction, xr.Dataset):
-        if "lake_probability" not in prediction:
-            raise CubeError(
-                f"threshold={threshold} needs 'lake_probability', but the dataset holds "
-                f"{sorted(map(str, prediction))}; leave the threshold out to score 'lake'"
-            )
-        prediction = prediction["lake_probability"]
-    return _thresholded(prediction, threshold)
-
-
-def _thresholded(probability: xr.DataArray, threshold: float) -> xr.DataArray:
-    if probability.dtype.kind != "f":
-        raise CubeError(f"threshold={threshold} needs probabilities (floats), got {probability.dtype}")
-    grid_dims(probability)  # raises where there is none
-    # float32 0.7 lies below float64 0.7: compare as the layer was thresholded, in its own precision
-    wet = (probability >= probability.dtype.type(threshold)).astype("uint8")
-    return lake_layer(wet.where(probability.notnull(), np.uint8(UNOBSERVED)))
-
-
-def _on_grid_of(mapped: xr.DataArray, actual: xr.DataArray) -> xr.DataArray:
-    """The truth with the prediction's coordinates, once both are known to be the same."""
-    here, there = mapped.odc.geobox, actual.odc.geobox
-    if not _same_grid(here, there):
-        raise CubeError(
-            "prediction and truth lie on different grids; bring the truth to the prediction's with "
-            f"truth.odc.reproject(seg.odc.geobox, resampling='nearest'):\n  prediction: {_described(here)}\n"
-            f"  truth:      {_described(there)}"
-        )
-    if "time" in actual.dims:
-        actual = _same_dates(mapped, actual)
-    names = dict(zip(grid_dims(actual), grid_dims(mapped), strict=True))
-    actual = actual.rename({old: new for old, new in names.items() if old != new})
-    # coordinates that differ in the last bit would be dropped by xarray's alignment
-    return actual.reset_coords(drop=True).assign_coords({dim: mapped[dim] for dim in names.values()})
-
-
-def _same_grid(here: Any, there: Any) -> bool:
-    if here.crs != there.crs or here.shape != there.shape:
-        return False
-    step = np.abs([here.resolution.x, here.resolution.y])
-    corners = [np.array(box.boundingbox.bbox).reshape(2, 2) for box in (here, there)]
-    return bool((np.abs(corners[0] - corners[1]) < _SAME_PX * step).all())
-
-
-def _described(grid: Any) -> str:
-    west, south, east, north = grid.boundingbox.bbox
-    height, width = grid.shape
-    code = f"EPSG:{grid.crs.epsg}" if grid.crs.epsg else "its own CRS"
-    return f"{height} x {width} px in {code}, x {west:.10g} to {east:.10g}, y {south:.10g} to {north:.10g}"
-
-
-def _same_dates(mapped: xr.DataArray, actual: xr.DataArray) -> xr.DataArray:
-    if "time" not in mapped.dims:
-        raise CubeError(
-            "the truth has dates and the prediction none; select the truth's date with .sel(time=...)"
-        )
-    ours, theirs = mapped.indexes["time"], actual.indexes["time"]
-    problems = []
-    for missing, side in ((ours.difference(theirs), "truth"), (theirs.difference(ours), "prediction")):
-        if len(missing):
-            listed = ", ".join(str(t) for t in missing[:5])
-            problems.append(f"{len(missing)} missing in the {side}: {listed}")
-    if problems:
-        raise CubeError(
-            f"the dates of prediction and truth differ ({'; '.join(problems)}); "
-            "select the same ones with .sel(time=...) on both"
-        )
-    return actual.sel(time=mapped["time"])
+_CONFUSION = Reduction(outcome_codes, len(OUTCOMES))

@@ -6,8 +6,10 @@ from collections.abc import Hashable, Iterable
 
 import xarray as xr
 
-from xglof.errors import CubeError
-from xglof.evaluate.counts import count, outcomes
+from xglof.evaluate.counts import count_outcomes
+from xglof.evaluate.pairing import pair_lakes
+from xglof.evaluate.reduction import pooled_dims
+from xglof.evaluate.shares import add_shares
 
 
 def score(
@@ -20,7 +22,8 @@ def score(
     """Agreement of lake maps with a truth, over the pixels that both observed.
 
     The counts are pooled over ``dim`` before anything is divided (the dataset IoU), so an empty date neither
-    helps nor harms. Lazy where its inputs are; a task reads one block of each.
+    helps nor harms. Lazy where its inputs are; a task reads one block of each. Chip by chip, along shores,
+    lake by lake, at every threshold and with intervals: :mod:`xglof.evaluate`.
 
     Parameters
     ----------
@@ -47,26 +50,6 @@ def score(
     CubeError
         As :func:`xglof.evaluate.confusion_counts`, and for a ``dim`` that ``seg`` has not.
     """
-    where = outcomes(seg, truth, threshold=threshold)
-    scores = count(where, _pooled_dims(where, dim))
-    tp, fp, fn = scores["tp"], scores["fp"], scores["fn"]
-    shares = {
-        "iou": ("intersection over union", tp, tp + fp + fn),
-        "f1": ("F1, the harmonic mean of precision and recall", 2 * tp, 2 * tp + fp + fn),
-        "precision": ("share of the mapped lake pixels that are lake", tp, tp + fp),
-        "recall": ("share of the true lake pixels that were mapped", tp, tp + fn),
-    }
-    for name, (long_name, part, whole) in shares.items():
-        scores[name] = part / whole.where(whole > 0)
-        scores[name].attrs = {"long_name": long_name, "units": "1"}
+    pair = pair_lakes(seg, truth, threshold=threshold)
+    scores = add_shares(count_outcomes(pair, pooled_dims(pair.mapped, dim)))
     return scores.assign_attrs({} if threshold is None else {"threshold": threshold})
-
-
-def _pooled_dims(where: xr.Dataset, dim: Hashable | Iterable[Hashable] | None) -> list[Hashable]:
-    if dim is None:
-        return list(where.dims)
-    dims = [dim] if isinstance(dim, str) or not isinstance(dim, Iterable) else list(dim)
-    unknown = [name for name in dims if name not in where.dims]
-    if unknown:
-        raise CubeError(f"dim names {unknown}, but the maps have {tuple(where.dims)}")
-    return dims

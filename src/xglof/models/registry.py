@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
 from xglof.errors import ModelError
+from xglof.models.hub import FETCHED, fetched_folder
 from xglof.models.spec import ModelInput, ModelSpec
-from xglof.models.weights import Weights
+from xglof.models.weights import UNTRAINED, Weights
 
 # TerraMind's pretraining statistics: DN (reflectance x 10,000), dB, m (TerraMind 1.0, arXiv 2504.11171).
 _S2_MEAN = (
@@ -59,10 +63,101 @@ WATER_INDEX = ModelSpec(
     window_bytes=8_000_000,
 )
 
+_SEGMENTER = "xglof.models.terramind:segmenter"
+_ALL = ("S2L2A", "S1RTC", "DEM")
+
+# Statistics and limits of CryoSentinel's data set (docs/DATA.md and data/multimodal_dataset.py of
+# github.com/abzalabdrash/cryosentinel), where they stand rounded to one or two decimals.
+_CRYOSENTINEL_S2_MEAN = (
+    857.6, 1044.0, 1356.7, 1574.4, 1786.2, 2076.5, 2215.2, 2277.8, 2348.5, 2243.7, 2665.0, 2217.2,
+)  # fmt: skip
+_CRYOSENTINEL_S2_STD = (
+    626.3, 709.2, 748.7, 825.5, 773.5, 786.1, 810.8, 834.9, 833.6, 729.6, 875.7, 851.3,
+)  # fmt: skip
+
+CRYOSENTINEL = ModelSpec(
+    name="cryosentinel",
+    factory=_SEGMENTER,
+    kwargs=(("indices", (5, 11, 17, 23)), ("modalities", ("S2L2A", "S1GRD", "DEM")), ("size", "large")),
+    inputs=(
+        # fills are what its own code makes of nodata: 0, -25 dB, and -32768 m clipped to -500 m
+        ModelInput(
+            "S2L2A", mean=_CRYOSENTINEL_S2_MEAN, std=_CRYOSENTINEL_S2_STD, fill=(0,) * 12, clip=(0, 16_000)
+        ),
+        ModelInput("S1GRD", mean=(-9.25, -18.00), std=(5.90, 5.92), fill=(-25, -25)),
+        ModelInput("DEM", mean=(4299.8,), std=(901.0,), fill=(-500,), clip=(-500, 9_000)),
+    ),
+    resolution=10,
+    weights=Weights(f"{FETCHED}cryosentinel/weights.safetensors", ""),
+    licence="Apache-2.0",
+    caveat="made for High Mountain Asia and lakes from 0.5 ha; needs Sentinel-2, S1 GRD (no RTC) and a DEM",
+    summary="TerraMind large and UperNet by CryoSentinel, 321.58 M weights",
+)
+
+#: Repository on the Hugging Face Hub, and file in it, of models whose weights are fetched.
+HUB_SOURCES = MappingProxyType(
+    {
+        "cryosentinel": (
+            "abzal-glw/cryosentinel-terramind-v3",
+            "terramind_v3_finetune_almaty_v2/checkpoints/soup.ckpt",
+        )
+    }
+)
+
+
+#: benchmarks/block_memory.py --window; of the large ones nobody has measured it yet
+_WINDOW_BYTES = {
+    "terramind-tiny": 30_000_000,
+    "terramind-small": 35_000_000,
+    "unet-resnet34": 70_000_000,
+    "unet-efficientnet-b3-s1": 90_000_000,
+}
+
+
+def _untrained(
+    name: str, factory: str, modalities: tuple[str, ...], summary: str, **kwargs: object
+) -> ModelSpec:
+    inputs = [TERRAMIND_INPUTS[modality] for modality in modalities]
+    if len(inputs) == 1:
+        inputs = [replace(inputs[0], optional=False)]
+    return ModelSpec(
+        name=name,
+        factory=factory,
+        kwargs=(("modalities", modalities), *kwargs.items()),
+        inputs=tuple(inputs),
+        resolution=10,
+        weights=UNTRAINED,
+        licence="Apache-2.0",
+        summary=summary,
+        window_bytes=_WINDOW_BYTES.get(name),
+    )
+
+
+def _terramind(size: str, summary: str, **kwargs: object) -> ModelSpec:
+    return _untrained(f"terramind-{size}", _SEGMENTER, _ALL, summary, size=size, **kwargs)
+
+
+_SLIM = {"decoder_channels": 64, "scale_modules": False}
+_UNET = "xglof.models.unet:build"
+_FOR_TRAINING = (
+    _terramind("tiny", "TerraMind tiny and a slim UperNet, 6.8 M weights", **_SLIM),
+    _terramind("small", "TerraMind small and a slim UperNet, 24.2 M weights", **_SLIM),
+    _terramind("base", "TerraMind base and UperNet as CryoSentinel has it"),
+    _terramind("large", "TerraMind large and UperNet as CryoSentinel has it, 321.6 M weights"),
+    _untrained("unet-resnet34", _UNET, _ALL, "U-Net on ResNet-34, a baseline", encoder="resnet34"),
+    _untrained(
+        "unet-efficientnet-b3-s1",
+        _UNET,
+        ("S1RTC",),
+        "U-Net on EfficientNet-B3, radar alone, after Adhikari and Regmi (arXiv 2512.24117)",
+        encoder="efficientnet-b3",
+    ),
+)
+
 #: Seeds of the simulated valleys that the demo model was trained on: a score on these would prove nothing.
 DEMO_TRAINING_SEEDS = range(1000, 1048)
 
-_SPECS = {spec.name: spec for spec in (TINY_DEMO, WATER_INDEX)}
+_SPECS = {spec.name: spec for spec in (TINY_DEMO, WATER_INDEX, CRYOSENTINEL, *_FOR_TRAINING)}
 
 
 def names() -> tuple[str, ...]:
@@ -70,16 +165,44 @@ def names() -> tuple[str, ...]:
     return tuple(_SPECS)
 
 
-def get_spec(name: str) -> ModelSpec:
-    """The spec of a shipped model.
+def get_spec(name: str | os.PathLike[str]) -> ModelSpec:
+    """The spec of a shipped model, or of a model folder.
+
+    Parameters
+    ----------
+    name
+        A name of :func:`names`, or the path of a folder that :func:`xglof.models.folder.write_model` made.
 
     Raises
     ------
     ModelError
-        If there is none of that name.
+        If there is none of that name, or the folder is none of a model.
     """
-    if name not in _SPECS:
-        raise ModelError(
-            f"model {name!r} is unknown; there are {', '.join(_SPECS)}; or pass an xglof.ModelSpec"
-        )
-    return _SPECS[name]
+    if name in _SPECS:
+        return _as_fetched(_SPECS[str(name)])
+    from xglof.models.folder import MODEL_FILE, read_model
+
+    path = Path(name).expanduser()
+    if path.exists() or path.name != str(name) or path.name == MODEL_FILE:
+        return read_model(path)
+    raise ModelError(
+        f"model {str(name)!r} is unknown; there are {', '.join(_SPECS)}; or pass the path of a model folder "
+        "or an xglof.ModelSpec"
+    )
+
+
+def _as_fetched(spec: ModelSpec) -> ModelSpec:
+    """The spec with the digest of the weights that were fetched on this machine, if they were."""
+    if spec.weights is None or not spec.weights.uri.startswith(FETCHED):
+        return spec
+    from xglof.models.folder import read_model
+
+    try:
+        found = read_model(fetched_folder(spec.name)).weights
+    except ModelError:  # not fetched, or spoilt: the check of the weights says what to do
+        return spec
+    return (
+        spec
+        if found is None
+        else spec.with_weights(Weights(f"{FETCHED}{spec.name}/{found.path.name}", found.sha256))
+    )

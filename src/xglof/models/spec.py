@@ -28,6 +28,8 @@ Activation = Literal["sigmoid", "softmax", "identity"]
 class ModelInput:
     """One modality as a network takes it: ``(value - mean) / std`` a band, in the order of ``bands``.
 
+    A value is found to be nodata first, then clipped or filled, then standardised.
+
     Attributes
     ----------
     modality
@@ -40,6 +42,9 @@ class ModelInput:
         What stands for nodata before standardisation, one value a band; the mean by default.
     optional
         The network may be run without this modality.
+    clip
+        Least and most value of all its bands, in the units of the cube: what lies beyond is moved to them.
+        ``None`` leaves values as they are. Nodata is not clipped but filled.
     """
 
     modality: str
@@ -48,6 +53,7 @@ class ModelInput:
     bands: tuple[str, ...] = ()
     fill: tuple[float, ...] = ()
     optional: bool = False
+    clip: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES:
@@ -67,6 +73,10 @@ class ModelInput:
             )
         if not all(0 < value < math.inf for value in self.std):
             raise ModelError(f"{self.modality}: a standard deviation must be above 0, not {min(self.std)}")
+        if self.clip is not None:
+            object.__setattr__(self, "clip", tuple(float(value) for value in self.clip))
+            if len(self.clip) != 2 or not self.clip[0] < self.clip[1]:
+                raise ModelError(f"{self.modality}: clip is {self.clip}; give the least and the most value")
 
     @property
     def has_time(self) -> bool:
@@ -206,6 +216,8 @@ class ModelSpec:
             if key not in _NETWORKS:
                 import torch
 
+                if self.weights is not None:
+                    self.weights.locate()  # a large network takes a while to build in vain
                 with torch.inference_mode(False):  # whoever asks first: its parameters can be trained later
                     network = self.build()
                     if self.weights is not None:

@@ -1,0 +1,229 @@
+"""Chips of cubes as a torch Dataset: what the windows of inference hold, with a label."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from xglof.errors import TrainError
+from xglof.models.spec import ModelSpec
+from xglof.train.batch import ChipBatch, prepare
+from xglof.train.labels import IGNORE
+from xglof.train.order import Walks
+from xglof.train.rasters import LABEL, WHERE, Raster
+from xglof.train.reader import BlockCache, Key, RasterReader, Want, Window
+
+Array = npt.NDArray[Any]
+
+_ALIGNMENT = 64
+
+
+class ChipDataset(Dataset[dict[str, Any]]):
+    """Chips of labelled cubes, read when they are asked for; a :class:`xglof.train.batch.ChipSource`.
+
+    It can be pickled and be read from several threads and processes. Stored blocks are held, the last used
+    first, up to ``cache_bytes``; what is pickled holds none.
+
+    Attributes
+    ----------
+    spec
+        The model that the chips are cut for.
+    size
+        Side of a chip, pixels.
+    rasters
+        The labelled cubes, by number ``source`` of the index.
+    index
+        A row a chip: see :func:`xglof.train.sampling.chips`.
+    walks
+        How :class:`xglof.train.loader.ChipLoader` is to walk through them.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        size: int,
+        rasters: Sequence[Raster],
+        index: pd.DataFrame,
+        *,
+        cache_bytes: int,
+        walks: Walks,
+    ) -> None:
+        self.spec, self.size, self.rasters = spec, size, tuple(rasters)
+        self.index = index.reset_index(drop=True)
+        self.cache_bytes, self.walks = cache_bytes, walks
+        self._open()
+
+    def _open(self) -> None:
+        self._process = os.getpid()
+        self._cache = BlockCache(self.cache_bytes)
+        self._readers = [RasterReader(i, each.arrays, each.fills) for i, each in enumerate(self.rasters)]
+        self._places = self.index[["source", "step", "row", "col"]].to_numpy(np.int64)
+        self._sets = self.index["modalities"].to_numpy()
+        kinds: dict[str, set[np.dtype[Any]]] = {}
+        for raster in self.rasters:
+            for name, array in raster.arrays.items():
+                kinds.setdefault(name, set()).add(array.dtype.newbyteorder("="))
+        self._dtypes = {name: np.result_type(*found) for name, found in kinds.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __repr__(self) -> str:
+        folds = ", ".join(f"{count:,} {fold or 'in no fold'}" for fold, count in self._folds().items())
+        return f"<ChipDataset: {len(self):,} chips of {self.size} px from {len(self.rasters)} cubes: {folds}>"
+
+    def _folds(self) -> dict[str, int]:
+        return {str(fold): int(count) for fold, count in self.index["fold"].value_counts().items()}
+
+    def select(
+        self, rows: Sequence[int] | Array | pd.Series | None = None, *, fold: str | None = None
+    ) -> ChipDataset:
+        """The chips of some rows, of a mask, or of a fold; they keep their ``chip_id``.
+
+        Parameters
+        ----------
+        rows
+            Row numbers, in the order wanted, or a mask with a value for each chip.
+        fold
+            ``"train"``, ``"val"``, ``"test"``, ``"dropped"``, or ``""`` before a split.
+
+        Raises
+        ------
+        TrainError
+            A mask of another length, a row that is not there, or no chip in the fold.
+        """
+        index = self.index
+        if rows is not None:
+            index = index.iloc[self._rows(rows)]
+        if fold is not None:
+            index = index[index["fold"] == fold]
+            if index.empty:
+                raise TrainError(f"no chip is in the fold {fold!r}; there are {self._folds()}")
+        return self.with_index(index)
+
+    def with_index(self, index: pd.DataFrame) -> ChipDataset:
+        """Chips of another index over the same cubes."""
+        return ChipDataset(
+            self.spec, self.size, self.rasters, index, cache_bytes=self.cache_bytes, walks=self.walks
+        )
+
+    def _rows(self, rows: Sequence[int] | Array | pd.Series) -> npt.NDArray[np.int64]:
+        given = np.asarray(rows)
+        if given.dtype == bool:
+            if given.shape != (len(self),):
+                raise TrainError(
+                    f"the mask has the shape {given.shape}; expected one value for {len(self)} chips"
+                )
+            return np.flatnonzero(given)
+        if given.size and (given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= len(self)):
+            raise TrainError(f"rows are {given.min()} to {given.max()}; expected 0 to {len(self) - 1}")
+        return given.astype(np.int64)
+
+    def read(self, rows: Sequence[int]) -> ChipBatch:
+        """The chips of these rows, in this order; rows of one set of modalities.
+
+        A chip's planes are the pixels of inference's window at its place, bit for bit. Those of the
+        modalities that inference leaves out of the window are not read.
+
+        Raises
+        ------
+        TrainError
+            Rows of several sets of modalities, or that are not there.
+        """
+        if self._process != os.getpid():  # a lock that a thread of the parent held would stay shut
+            self._open()
+        chosen = self._rows(rows)
+        modalities = self._one_set(chosen)
+        names = [name for each in self.spec.inputs if each.modality in modalities for name in each.bands]
+        names += ["flags"] if "flags" in self._dtypes else []
+        kinds = {name: self._dtypes[name] for name in names} | {LABEL: np.dtype(np.uint8)}
+        planes = _side_by_side(kinds, (len(chosen), self.size, self.size))
+        label = planes.pop(LABEL)
+        self._cut(chosen, planes, label)
+        return ChipBatch(
+            planes={name: torch.from_numpy(plane) for name, plane in planes.items()},
+            label=torch.from_numpy(label),
+            rows=torch.from_numpy(chosen),
+            modalities=tuple(each.modality for each in self.spec.inputs if each.modality in modalities),
+        )
+
+    def _one_set(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        sets = sorted(set(self._sets[rows]))
+        if len(sets) != 1:
+            raise TrainError(
+                f"chips with {' and '.join(map(repr, sets)) or 'nothing'} can't share a batch; read rows of "
+                "one set of modalities, as ChipLoader does"
+            )
+        return str(sets[0]).split("+")
+
+    def _cut(
+        self, rows: npt.NDArray[np.int64], planes: dict[str, Array], label: npt.NDArray[np.uint8]
+    ) -> None:
+        """Fill planes and labels from the stored blocks, each fetched once for all the chips."""
+        names = {*planes, LABEL, WHERE}
+        wanted: dict[Key, Want] = {}
+        parts = []
+        for source, *place in self._places[rows].tolist():
+            reader = self._readers[source]
+            parts.append(reader.parts(Window(*place), self.size, names))
+            wanted |= reader.wants(parts[-1], names)
+        held = self._cache.fetch(wanted)
+        for number, (source, _, row, col) in enumerate(self._places[rows].tolist()):
+            reader, has = self._readers[source], self.rasters[source].arrays
+            into = {name: plane[number] for name, plane in planes.items() if name in has}
+            into[LABEL] = label[number]
+            if WHERE in has:
+                into[WHERE] = np.empty(label.shape[1:], bool)
+            reader.put(parts[number], into, held)
+            for name in planes.keys() - into.keys():
+                planes[name][number] = 0  # a cube without flags has none set
+            if WHERE in into:
+                label[number][~into[WHERE]] = IGNORE
+            _ignore_beyond(label[number], row, col, (reader.height, reader.width))
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """A chip as the network takes it: an input by modality, ``label`` and ``row``."""
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """The chips of a batch, as torch's DataLoader asks for them when it is given a ``batch_sampler``."""
+        sample = prepare(self.spec, self.read(rows))
+        return [
+            {name: values[number] for name, values in sample.inputs.items()}
+            | {"label": sample.label[number], "row": row}
+            for number, row in enumerate(sample.rows.tolist())
+        ]
+
+
+def _side_by_side(kinds: Mapping[str, np.dtype[Any]], shape: tuple[int, ...]) -> dict[str, Array]:
+    """Empty planes by name, in one stretch of memory: pages of many small ones cost as much as the pixels."""
+    count = int(np.prod(shape))
+    sizes = [-(-count * kind.itemsize // _ALIGNMENT) * _ALIGNMENT for kind in kinds.values()]
+    memory = np.empty(sum(sizes), dtype=np.uint8)
+    begins = accumulate(sizes, initial=0)
+    return {
+        name: memory[begin : begin + count * kind.itemsize].view(kind).reshape(shape)
+        for (name, kind), begin in zip(kinds.items(), begins, strict=False)
+    }
+
+
+def _ignore_beyond(label: npt.NDArray[np.uint8], row: int, col: int, shape: tuple[int, int]) -> None:
+    """Ignore the pixels of a chip's label beyond the edges of its raster: reflections have no label."""
+    for lines, start, full in ((label, row, shape[0]), (label.T, col, shape[1])):
+        lines[: max(-start, 0)] = IGNORE
+        lines[max(full - start, 0) :] = IGNORE
