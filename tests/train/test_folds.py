@@ -30,7 +30,7 @@ def test_labels_and_scores_among_cubes_are_none(tmp_path: Path) -> None:
 
 INDEX = pd.DataFrame(
     {
-        "chip_id": ["0.0.0.0", "0.1.0.0"], "source": np.int32(0), "longitude": 77.1, "latitude": 43.2,
+        "chip_id": ["0.0.0.0", "0.1.0.0"], "source": np.int32(0), "longitude": 77.1, "latitude": 43.2,  # noqa: S104  (a chip's name)
         "time": pd.to_datetime(["2020-08-01", None]), "side_m": 640.0, "lake_fraction": np.float32(0.25),
         "valid_fraction": np.float32(1), "lake_ids": "one", "modalities": "S1RTC", "block": 0,
         "hardness": np.float32(np.nan), "fold": "train",
@@ -46,9 +46,10 @@ def digest(**changes: Any) -> str:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"chip_id": ["0.0.0.0", "0.2.0.0"]}, {"fold": "val"}, {"longitude": 77.100001},
+        {"chip_id": ["0.0.0.0", "0.2.0.0"]}, {"fold": "val"}, {"longitude": 77.100001},  # noqa: S104  (a chip's name)
         {"time": pd.to_datetime(["2020-08-02", None])}, {"lake_fraction": np.float32(0.26)},
-        {"valid_fraction": np.float32(0.9)}, {"lake_ids": "two"}, {"modalities": "S1RTC+DEM"}, {"block": [0, 1]},
+        {"valid_fraction": np.float32(0.9)}, {"lake_ids": "two"}, {"modalities": "S1RTC+DEM"},
+        {"block": [0, 1]},
         {"hardness": np.float32(0.5)}, {"walk": 0},
     ],
     ids=lambda changes: next(iter(changes)),
