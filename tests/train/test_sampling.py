@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 
 from chip_cubes import SPEC, Inference, in_file, labelled
 from toys import WINDOW, raster, spec
 from xglof.cube.flags import Flag
 from xglof.errors import CubeError, TrainError
+from xglof.train import counting
 from xglof.train.sampling import chips
 
 UTM44 = {"crs": "EPSG:32644", "left": 400_070, "top": 3_300_110}
@@ -85,6 +87,38 @@ def test_the_index_counts_what_a_loop_over_windows_counts(seed: int, flags: bool
         for each in (source, dasky)
     ]
     pd.testing.assert_frame_equal(*both)
+
+
+def foreign(cube: xr.Dataset) -> xr.Dataset:
+    """The cube with other nodata, stated in the attributes; the DEM in whole numbers."""
+    held = {
+        "B03": (cube["B03"].astype("int16").where(cube["B03"] != 0, -1), -1),
+        "vv": (cube["vv"].fillna(-9999), -9999),
+        "dem": (cube["dem"].fillna(-32768).astype("int16"), -32768),
+    }
+    return cube.assign({name: array.assign_attrs(nodata=value) for name, (array, value) in held.items()})
+
+
+@pytest.mark.parametrize("flags", [True, False])
+def test_nodata_that_a_variable_states_is_nodata(flags: bool) -> None:
+    cube, label = labelled(45, 37, seed=4, flags=flags)
+    cube["dem"] = (cube["dem"] * 100).round()
+    cube["B03"] = cube["B03"].astype("int16")
+    options: dict[str, Any] = {"label": label, "model": SPEC, "stride": 6, "min_valid": 0.2}
+    plain = chips(cube, **options)
+    block = {"time": 1, "y": 11, "x": 20}
+    for other in (foreign(cube), in_file(foreign(cube), (1, 20, 14)), foreign(cube).chunk(block)):
+        source = chips(other, **options)
+        columns = ["chip_id", "valid_fraction", "lake_fraction", "modalities"]
+        pd.testing.assert_frame_equal(
+            *(each.index[columns].sort_values("chip_id", ignore_index=True) for each in (source, plain))
+        )
+        rows = [row for row, held in enumerate(source.index["modalities"]) if "DEM" in held][:1]
+        same = plain.index.index[plain.index["chip_id"] == source.index["chip_id"][rows[0]]].tolist()
+        found, wanted = source.read(rows).planes, plain.read(same).planes
+        assert found["dem"].dtype == torch.float32
+        for name in ("dem", "B03", "vv"):
+            torch.testing.assert_close(found[name], wanted[name], equal_nan=True, rtol=0, atol=0)
 
 
 def test_where_all_is_well_flags_spare_the_bands() -> None:
@@ -170,13 +204,17 @@ def test_hardness_is_the_mean_score_of_the_land_that_counts() -> None:
         )
 
 
-def test_random_chips_are_drawn_from_all_valid_places() -> None:
+def test_random_chips_are_drawn_from_all_valid_places(monkeypatch: pytest.MonkeyPatch) -> None:
     cube, label = labelled(60, 60, flags=False)
     options: dict[str, Any] = {"label": label, "model": SPEC, "stride": 4, "sampling": "random"}
     every = chips(cube, label=label, model=SPEC, stride=4).index
     some = chips(cube, count=30, seed=5, **options).index
     again = chips(cube.chunk({"y": 20}), count=30, seed=5, **options).index
     other = chips(cube, count=30, seed=6, **options).index
+    monkeypatch.setattr(counting, "_WINDOWS", 1)  # one time step at a time
+    stepwise = chips(cube, count=30, seed=5, **options).index
+    pd.testing.assert_frame_equal(some, stepwise)
+    assert set(some["step"]) == {0, 1}
     assert len(some) == some["chip_id"].nunique() == 30
     assert set(some["chip_id"]) < set(every["chip_id"])
     assert set(some["chip_id"]) == set(again["chip_id"]) != set(other["chip_id"])

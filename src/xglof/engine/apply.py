@@ -21,12 +21,12 @@ from xglof.engine.inputs import (
     find_inputs,
     for_radar,
     geobox_of,
-    other_fills,
     reversed_dims,
     spatial_dims,
 )
 from xglof.engine.job import Augmentation, Job, Layer
 from xglof.engine.lattice import Axis, pixel_index, stride_of
+from xglof.engine.nodata import Fill, fill_own, other_fills
 from xglof.engine.result import name_layers
 from xglof.errors import ModelError
 from xglof.models.registry import get_spec
@@ -252,7 +252,7 @@ def _lazy(
     inputs: dict[str, xr.DataArray],
     blocks: Blocks,
     dims: tuple[str, str],
-    fills: dict[str, tuple[float, float]],
+    fills: dict[str, Fill],
 ) -> dict[str, da.Array]:
     """The variables that are Dask arrays or in memory, with chunks in common whose times lie in one block.
 
@@ -266,7 +266,7 @@ def _lazy(
         elif array.chunks is not None:
             found[name] = array
         if name in found and name in fills:
-            found[name] = found[name].where(array != fills[name][0], array.dtype.type(fills[name][1]))
+            found[name] = found[name].copy(data=fill_own(found[name].data, fills[name]))
     if not found:
         return {}
     edges = set(np.cumsum(blocks.times).tolist())

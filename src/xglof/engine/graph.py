@@ -22,10 +22,10 @@ from dask.highlevelgraph import HighLevelGraph
 
 from xglof.engine.blocks import Blocks
 from xglof.engine.job import Job, Span
+from xglof.engine.nodata import Fill, fill_own
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 Place = tuple[int, int, int]
-Fill = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,7 @@ class Opened:
         """The variables over a part of the raster."""
         part = tuple(slice(*span) for span in (times, rows, cols))
         arrays = {name: each[part[-each.ndim :]].values for name, each in self.variables.items()}
-        for name, (stated, own) in self.fills.items():
-            arrays[name] = np.where(arrays[name] == stated, arrays[name].dtype.type(own), arrays[name])
-        return arrays
+        return arrays | {name: fill_own(arrays[name], fill) for name, fill in self.fills.items()}
 
 
 def segment_graph(

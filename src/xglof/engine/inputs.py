@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from xglof.bands import MODALITIES, SAR_BANDS
+from xglof.bands import SAR_BANDS
 from xglof.cube.flags import check_flags
 from xglof.cube.harmonise import radar_modality
 from xglof.errors import CubeError
@@ -190,30 +189,6 @@ def _check_decibels(cube: xr.Dataset, names: tuple[str, ...]) -> None:
                 f"{name} has units {stated!r}, expected 'dB'; take 10 * log10 of linear power and set "
                 f"cube[{name!r}].attrs['units'] = 'dB', or load it with xglof.open_cube"
             )
-
-
-def other_fills(found: dict[str, xr.DataArray]) -> dict[str, tuple[float, float]]:
-    """Of variables whose attributes state a nodata that is not that of :mod:`xglof.bands`: it, and ours.
-
-    Raises
-    ------
-    CubeError
-        It is no number.
-    """
-    own = {band.name: band.nodata for modality in MODALITIES.values() for band in modality.bands}
-    fills = {}
-    for name in own.keys() & found.keys():
-        attrs = found[name].attrs
-        stated = attrs.get("nodata", attrs.get("_FillValue", own[name]))
-        try:
-            number = float(stated)
-        except (TypeError, ValueError) as error:
-            raise CubeError(
-                f"{name} has the nodata {stated!r} in its attributes; expected a number"
-            ) from error
-        if number != own[name] and not np.isnan(number):  # NaN is never data
-            fills[name] = (number, float(own[name]))
-    return fills
 
 
 def check_mask(mask: object, cube: xr.Dataset, dims: tuple[str, str]) -> xr.DataArray:

@@ -21,6 +21,7 @@ from dask.base import compute
 from xglof.cube.flags import Flag
 from xglof.engine.job import Span
 from xglof.engine.lattice import Axis
+from xglof.engine.nodata import fill_own
 from xglof.errors import TrainError
 from xglof.models.spec import ModelInput, ModelSpec
 from xglof.train.cells import Cover, cover, in_cells, under_windows
@@ -234,6 +235,8 @@ def _lazy(raster: Raster) -> dict[str, xr.DataArray]:
             array = array.chunk(
                 {dim: _joined(each, dim) for dim, each in zip(array.dims, edges, strict=True)}
             )
+        if name in raster.fills:
+            array = array.copy(data=fill_own(array.data, raster.fills[name]))
         lazy[name] = array
     return on_one_chunking(lazy)
 

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
+from xglof.engine.nodata import filled_dtype
 from xglof.errors import TrainError
 from xglof.models.spec import ModelSpec
 from xglof.train.batch import ChipBatch, prepare
@@ -70,7 +71,9 @@ class ChipDataset(Dataset[dict[str, Any]]):
         kinds: dict[str, set[np.dtype[Any]]] = {}
         for raster in self.rasters:
             for name, array in raster.arrays.items():
-                kinds.setdefault(name, set()).add(array.dtype.newbyteorder("="))
+                dtype = array.dtype.newbyteorder("=")
+                fill = raster.fills.get(name)
+                kinds.setdefault(name, set()).add(dtype if fill is None else filled_dtype(dtype, fill))
         self._dtypes = {name: np.result_type(*found) for name, found in kinds.items()}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class ChipLoader:
         With the number of the epoch it decides everything.
     balance
         Chips with a lake for each one without. By default an epoch holds every chip with a lake once, and as
-        many of the others as that asks for, other ones each time. ``None``: all chips as they are.
+        many of the others as that asks for, other ones each time, and some more than once where there are
+        too few. ``None``: all chips as they are.
     positive
         A chip has a lake from this ``lake_fraction`` on.
     epoch_chips
@@ -109,6 +110,22 @@ class ChipLoader:
                 f"none of {len(index)} chips has lake on {positive:.2%} of its pixels, so they can't be "
                 f"balanced {balance:g} to 1; check the labels, lower positive, or pass balance=None"
             )
+        self._check_batches()
+
+    def _check_batches(self) -> None:
+        """Refuse an epoch that may hold no full batch, before the one in which it does not."""
+        if not self.drop_last:
+            return
+        mine, total = self._total() // self.world, self._total()
+        repeats = -(-total // len(self._place))
+        # the most chips of a rank that make no full batch of any set
+        idle = np.minimum(np.bincount(self._set) * repeats, self.batch_size - 1).sum()
+        if mine <= idle:
+            raise TrainError(
+                f"an epoch has {total} chips of {self._set.max() + 1} sets of modalities, for {self.world} "
+                f"processes, and may hold no full batch of {self.batch_size} of one set; take smaller "
+                "batches or more epoch_chips, or pass drop_last=False"
+            )
 
     def _check(self) -> None:
         least = {"batch_size": 1, "mix": 1, "threads": 0, "world": 1, "rank": 0}
@@ -136,16 +153,15 @@ class ChipLoader:
     def plan(self, epoch: int) -> list[Rows]:
         """Rows of each batch of an epoch."""
         rng = np.random.default_rng([self.seed, epoch])
-        mine = self._lanes(self._choose(rng), rng)[self.rank]
-        batches = self._batches(_interleaved(mine, rng))
+        batches = self._batches(_interleaved(self._lanes(self._choose(rng), rng), rng))
         if not self.drop_last:
             return batches
         full = [rows for rows in batches if len(rows) == self.batch_size]
         wanted = len(self)
         if wanted and not full:
             raise TrainError(
-                f"no set of modalities has the {self.batch_size} chips of a batch; take smaller batches, or "
-                "pass drop_last=False"
+                f"no set of modalities has the {self.batch_size} chips of a batch in epoch {epoch}; take "
+                "smaller batches, or pass drop_last=False"
             )
         again = rng.integers(max(len(full), 1), size=max(wanted - len(full), 0))
         return [*full, *(full[number] for number in again.tolist())][:wanted]
@@ -209,8 +225,8 @@ class ChipLoader:
             rest = rows
         return np.concatenate([rows[first], _drawn(rest, count - hard, rng)])
 
-    def _lanes(self, rows: Rows, rng: np.random.Generator) -> list[list[Rows]]:
-        """By rank and walk that is open at a time, the chips in the order in which it comes to them."""
+    def _lanes(self, rows: Rows, rng: np.random.Generator) -> list[Rows]:
+        """By walk of this rank that is open at a time, the chips in the order in which it comes to them."""
         rows = rng.permutation(rows)
         blocks, block = np.unique(self._block[rows], return_inverse=True)
         walk = self._walk[rows[np.unique(block, return_index=True)[1]]]
@@ -221,11 +237,10 @@ class ChipLoader:
         together = np.cumsum(since % spread == 0)[block]  # blocks that chips are drawn from at the same time
         order = np.argsort(together, kind="stable")
         rows, block = rows[order], block[order]
-        if len(begins) < self.world:
-            pieces = np.array_split(rows, self.world)
-        else:
-            pieces = np.split(rows, np.flatnonzero(np.diff(walk[block])) + 1)
-        return _shared(pieces, self.world, lanes, rng)
+        pieces = np.split(rows, np.flatnonzero(np.diff(walk[block])) + 1)
+        if self.world > 1:
+            pieces = _part_of(pieces, self.rank, self.world, rng)
+        return _shared(pieces, lanes, rng)
 
     def _batches(self, rows: Rows) -> list[Rows]:
         """Rows cut to batches of one set of modalities, a batch where its last chip stands."""
@@ -238,18 +253,33 @@ class ChipLoader:
         return [batch for _, batch in sorted(found, key=lambda each: each[0])]
 
 
-def _shared(pieces: list[Rows], world: int, lanes: int, rng: np.random.Generator) -> list[list[Rows]]:
-    """Walks shared out so that all ranks, and all lanes of a rank, have about as many chips."""
-    dealt: list[list[Rows]] = [[] for _ in range(world * lanes)]
-    load = [(0, lane) for lane in rng.permutation(len(dealt)).tolist()]
+def _part_of(pieces: list[Rows], rank: int, world: int, rng: np.random.Generator) -> list[Rows]:
+    """The walks of a rank: those of all in a random order, cut into equal parts.
+
+    Walks may be of any length, and a rank must have as many chips as the others: at most one walk is cut
+    between one rank and the next.
+    """
+    mixed = [pieces[i] for i in rng.permutation(len(pieces))]
+    ends = np.cumsum([len(piece) for piece in mixed])
+    first, last = (ends[-1] * edge // world for edge in (rank, rank + 1))
+    cut = [
+        piece[max(first - begin, 0) : max(last - begin, 0)]
+        for piece, begin in zip(mixed, [0, *ends.tolist()], strict=False)
+    ]
+    return [piece for piece in cut if len(piece)]
+
+
+def _shared(pieces: list[Rows], lanes: int, rng: np.random.Generator) -> list[Rows]:
+    """Walks shared out so that all lanes have about as many chips."""
+    dealt: list[list[Rows]] = [[] for _ in range(lanes)]
+    load = [(0, lane) for lane in rng.permutation(lanes).tolist()]
     heapq.heapify(load)
     for piece in sorted((pieces[i] for i in rng.permutation(len(pieces))), key=len, reverse=True):
         chips, lane = heapq.heappop(load)
         dealt[lane].append(piece)
         heapq.heappush(load, (chips + len(piece), lane))
     mixed = [[lane[i] for i in rng.permutation(len(lane))] for lane in dealt]
-    joined = [np.concatenate(lane) if lane else np.empty(0, np.int64) for lane in mixed]
-    return [joined[rank * lanes : (rank + 1) * lanes] for rank in range(world)]
+    return [np.concatenate(lane) if lane else np.empty(0, np.int64) for lane in mixed]
 
 
 def _interleaved(lanes: list[Rows], rng: np.random.Generator) -> Rows:

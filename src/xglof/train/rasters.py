@@ -11,18 +11,17 @@ import numpy.typing as npt
 import xarray as xr
 
 from xglof.bands import resolve
-from xglof.engine.graph import Fill
 from xglof.engine.inputs import (
     check_mask,
     check_resolution,
     find_inputs,
     for_radar,
     geobox_of,
-    other_fills,
     reversed_dims,
     spatial_dims,
 )
 from xglof.engine.lattice import Axis, pixel_index
+from xglof.engine.nodata import Fill, other_fills
 from xglof.errors import TrainError
 from xglof.models.spec import ModelInput, ModelSpec
 from xglof.train.labels import labels_of
@@ -45,7 +44,7 @@ class Raster:
     scores
         Probability of lake, float, NaN unknown, or ``None``.
     fills
-        As :func:`xglof.engine.inputs.other_fills` gives them.
+        As :func:`xglof.engine.nodata.other_fills` gives them.
     geobox
         The grid.
     times

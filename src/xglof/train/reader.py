@@ -17,8 +17,8 @@ import numpy.typing as npt
 import xarray as xr
 from dask.base import compute
 
-from xglof.engine.graph import Fill
 from xglof.engine.lattice import reflect
+from xglof.engine.nodata import Fill, fill_own
 from xglof.train.stored import stored_edges
 
 Array = npt.NDArray[Any]
@@ -111,10 +111,7 @@ class Group:
 
 def _filled(arrays: Arrays, fills: Mapping[str, Fill]) -> Arrays:
     """The arrays with their own nodata in the place of what the file has for it."""
-    for name in arrays.keys() & fills.keys():
-        stated, own = fills[name]
-        arrays[name] = np.where(arrays[name] == stated, arrays[name].dtype.type(own), arrays[name])
-    return arrays
+    return arrays | {name: fill_own(arrays[name], fills[name]) for name in arrays.keys() & fills.keys()}
 
 
 def _meetings(edges: Sequence[int], run: Run) -> Iterator[tuple[int, slice, slice]]:
@@ -284,7 +281,7 @@ class RasterReader:
     arrays
         By name, ``(time, y, x)`` or ``(y, x)``, of one size and north up.
     fills
-        As :func:`xglof.engine.inputs.other_fills` gives them.
+        As :func:`xglof.engine.nodata.other_fills` gives them.
     """
 
     def __init__(self, number: int, arrays: Mapping[str, xr.DataArray], fills: Mapping[str, Fill]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -143,12 +144,12 @@ def chips(
     _check(spec, side, step, min_valid, sampling, count)
     inventories = _inventories(lakes, labels)
     rasters, spec = _rasters(cubes, labels, masks, maps, spec)
-    tables = [_windows(raster, spec, side, step, min_valid) for raster in rasters]
-    found = pd.concat(tables, keys=range(len(tables)), names=["source", None]).reset_index("source")
+    tables = itertools.chain.from_iterable(
+        _windows(number, raster, spec, side, step, min_valid) for number, raster in enumerate(rasters)
+    )
+    found = pd.concat(tables, ignore_index=True) if count is None else _drawn(tables, int(count), seed)
     if found.empty:
         raise TrainError(_nothing(rasters, side, min_valid))
-    if count is not None:
-        found = _drawn(found, int(count), seed)
     layouts = [layout_of(groups_of(raster.arrays, {}), side) for raster in rasters]
     held = cache_for(layouts) if cache_bytes is None else cache_bytes
     walks = walks_in(layouts, held)
@@ -214,32 +215,31 @@ def _rasters(
     return rasters, specs[0]
 
 
-def _windows(raster: Raster, spec: ModelSpec, size: int, stride: int, min_valid: float) -> pd.DataFrame:
-    """The windows of a raster that are valid enough, with what is counted under them."""
+def _windows(
+    number: int, raster: Raster, spec: ModelSpec, size: int, stride: int, min_valid: float
+) -> Iterator[pd.DataFrame]:
+    """The windows of a raster that are valid enough and what is counted under them, some steps at a time."""
     y, x = raster.axes(size, stride)
     rows, cols = (np.array(axis.starts(0, axis.size), dtype=np.int64) for axis in (y, x))
     inputs = raster.inputs(spec)
-    tables = []
     for begin, counts in count_windows(raster, spec, y, x):
         valid = counts["valid"]
         step, down, across = np.nonzero(valid >= max(min_valid * size**2, 1))
         held = {name: values[step, down, across] for name, values in counts.items()}
         with np.errstate(invalid="ignore"):
             hardness = held["score"] / held["land"] if "land" in held else np.full(len(step), np.nan)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "step": (step + begin).astype(np.int64),
-                    "row": rows[down],
-                    "col": cols[across],
-                    "lake_fraction": (held["lake"] / held["valid"]).astype(np.float32),
-                    "valid_fraction": (held["valid"] / size**2).astype(np.float32),
-                    "modalities": _sets(spec, inputs, held, size),
-                    "hardness": hardness.astype(np.float32),
-                }
-            )
+        yield pd.DataFrame(
+            {
+                "source": np.full(len(step), number, dtype=np.int32),
+                "step": (step + begin).astype(np.int64),
+                "row": rows[down],
+                "col": cols[across],
+                "lake_fraction": (held["lake"] / held["valid"]).astype(np.float32),
+                "valid_fraction": (held["valid"] / size**2).astype(np.float32),
+                "modalities": _sets(spec, inputs, held, size),
+                "hardness": hardness.astype(np.float32),
+            }
         )
-    return pd.concat(tables, ignore_index=True)
 
 
 def _sets(
@@ -260,15 +260,22 @@ def _sets(
     return np.asarray(np.array(names, dtype=object)[codes])
 
 
-def _drawn(found: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
-    """So many of the windows, each at most once, in their order."""
-    if count > len(found):
+def _drawn(tables: Iterable[pd.DataFrame], count: int, seed: int) -> pd.DataFrame:
+    """So many of the windows, each at most once, in their order; few more than those are held at a time."""
+    rng = np.random.default_rng(seed)
+    total, held = 0, list[pd.DataFrame]()
+    for table in tables:
+        numbered = table.set_index(pd.RangeIndex(total, total + len(table)))
+        held.append(numbered.assign(lot=rng.random(len(table))))
+        held = [pd.concat(held).nsmallest(count, "lot")]
+        total += len(table)
+    kept = pd.concat(held)
+    if 0 < total < count:
         raise TrainError(
-            f"count is {count} and {len(found)} places are valid; take a smaller stride, more cubes, or a "
+            f"count is {count} and {total} places are valid; take a smaller stride, more cubes, or a "
             "lower min_valid"
         )
-    rng = np.random.default_rng(seed)
-    return found.iloc[np.sort(rng.choice(len(found), count, replace=False))]
+    return kept.sort_index().reset_index(drop=True)
 
 
 def _inventories(lakes: Any, labels: list[Any]) -> list[Any]:
