@@ -198,6 +198,21 @@ def test_items_say_where_what_and_by_which_model(written):
     assert item.get_single_link("derived_from").get_absolute_href().endswith("model-terramind-tiny-demo.json")
 
 
+def test_limits_of_a_models_values_are_told_with_their_scaling(tmp_path):
+    spec = get_spec("cryosentinel").with_weights(Weights("/made-up", "0" * 64))
+    collection = read(write_stac(lakes(), tmp_path / "stac", model=spec))
+    validate(collection)
+    item = next(iter(collection.get_items("model-cryosentinel")))
+    for one, source in zip(item.properties["mlm:input"], spec.inputs, strict=True):
+        for scaling, mean, std in zip(one["value_scaling"], source.mean, source.std, strict=True):
+            if source.clip is None:
+                assert scaling == {"type": "z-score", "mean": mean, "stddev": std}
+                continue
+            wanted = f"(clip(A, {source.clip[0]}, {source.clip[1]}) - ({mean})) / {std}"
+            assert scaling == {"type": "processing", "format": "gdal-calc", "expression": wanted}
+    assert {source.clip is None for source in spec.inputs} == {True, False}
+
+
 def test_the_model_item_says_what_the_network_takes_and_gives(written):
     spec = get_spec("terramind-tiny-demo")
     item = next(iter(read(written).get_items("model-terramind-tiny-demo")))

@@ -275,12 +275,20 @@ def _model_input(model: ModelSpec) -> list[dict[str, Any]]:
                 "data_type": "float32",
             },
             "value_scaling": [
-                {"type": "z-score", "mean": mean, "stddev": std}
-                for mean, std in zip(source.mean, source.std, strict=True)
+                _scaling(source.clip, mean, std) for mean, std in zip(source.mean, source.std, strict=True)
             ],
         }
         for source in model.inputs
     ]
+
+
+def _scaling(clip: tuple[float, float] | None, mean: float, std: float) -> dict[str, Any]:
+    """How a band is standardised; mlm has one object for it, so two steps are an expression."""
+    if clip is None:
+        return {"type": "z-score", "mean": mean, "stddev": std}
+    lowest, highest = clip
+    expression = f"(clip(A, {lowest!r}, {highest!r}) - ({mean!r})) / {std!r}"
+    return {"type": "processing", "format": "gdal-calc", "expression": expression}
 
 
 def _model_output(model: ModelSpec) -> dict[str, Any]:
