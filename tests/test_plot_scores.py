@@ -67,6 +67,14 @@ def test_maps_without_a_lake_are_drawn_too(tmp_path: Path) -> None:
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("sweep.png", "reliability.png"))
 
 
+def test_pictures_of_scores_are_public() -> None:
+    import xglof.plot
+
+    for name in ("audit_sheet", "reliability_diagram", "sweep_curves"):
+        assert name in xglof.plot.__all__
+        assert callable(getattr(xglof.plot, name))
+
+
 def test_tables_of_several_maps_are_refused() -> None:
     several = sweep_counts(np.stack([histogram_counts(*sample())] * 2))
     with pytest.raises(CubeError, match="pool the rest"):

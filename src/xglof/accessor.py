@@ -14,6 +14,12 @@ from xglof.cube.composite import composite
 from xglof.cube.coverage import coverage
 from xglof.cube.registration import sensor_shift
 from xglof.engine.apply import segment
+from xglof.evaluate.bootstrap import score_intervals
+from xglof.evaluate.boundary import score_boundary
+from xglof.evaluate.calibration import score_calibration
+from xglof.evaluate.chips import score_chips
+from xglof.evaluate.histogram import sweep_thresholds
+from xglof.evaluate.objects import score_lakes
 from xglof.evaluate.scores import score
 from xglof.lakes.alerts import detectability, find_alerts
 from xglof.lakes.area import lake_area
@@ -74,16 +80,31 @@ class GlofDatasetAccessor:
     total_area = _method(total_area)
     lake_volume = _method(lake_volume)
     score = _method(score)
+    score_chips = _method(score_chips)
+    score_boundary = _method(score_boundary)
+    score_lakes = _method(score_lakes)
+    score_intervals = _method(score_intervals)
+    sweep_thresholds = _method(sweep_thresholds)
+    score_calibration = _method(score_calibration)
     to_zarr = _method(write_zarr)
     to_cogs = _method(write_cogs)
 
 
 @xr.register_dataarray_accessor("glof")
 class GlofArrayAccessor:
-    """``da.glof`` on a ``lake`` map (uint8: 0 land, 1 lake, 255 unobserved): lakes and scores."""
+    """``da.glof`` on a ``lake`` map (uint8: 0 land, 1 lake, 255 unobserved): lakes and scores.
+
+    On a layer ``lake_probability`` (floating point from 0 to 1, NaN unobserved): sweep and calibration.
+    """
 
     def __init__(self, data: xr.DataArray) -> None:
         self._data = data
 
     lakes = _method(find_lakes)
     score = _method(score)
+    score_chips = _method(score_chips)
+    score_boundary = _method(score_boundary)
+    score_lakes = _method(score_lakes)
+    score_intervals = _method(score_intervals)
+    sweep_thresholds = _method(sweep_thresholds)
+    score_calibration = _method(score_calibration)

@@ -74,6 +74,7 @@ Resolution = Annotated[
 Crs = Annotated[str | None, typer.Option(help="Of the grid.", show_default="the UTM zone of the AOI")]
 ModelName = Annotated[str, typer.Option("--model", help="A name of `xglof models`.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run at --out.")]
+_RULES, _OUTLINES = "What is counted how", "A truth of polygons"  # groups of options of score
 
 
 def main() -> None:
@@ -222,6 +223,47 @@ def train(
     console.print(f"Use it: xglof segment --model {trained.average or trained.best} ...", soft_wrap=True)
 
 
+ToleranceM = Annotated[
+    float, typer.Option(help="Metres on the ground that a shore may be off.", min=0, rich_help_panel=_RULES)
+]
+ChipPx = Annotated[int, typer.Option("--chip", help="Side of a chip, pixels.", min=1, rich_help_panel=_RULES)]
+BlockM = Annotated[
+    float,
+    typer.Option(help="Side of a block of ground that is resampled, metres.", rich_help_panel=_RULES),
+]
+MinIou = Annotated[
+    float, typer.Option(help="IoU, 0 to 1, from which on two lakes are one.", rich_help_panel=_RULES)
+]
+MinArea = Annotated[
+    float, typer.Option(help="Square metres; smaller lakes do not count.", min=0, rich_help_panel=_RULES)
+]
+AllTouched = Annotated[
+    bool,
+    typer.Option(
+        "--all-touched",
+        help="Every pixel that a polygon touches is lake.",
+        show_default="those whose centre it holds",
+        rich_help_panel=_OUTLINES,
+    ),
+]
+Dates = Annotated[
+    str | None,
+    typer.Option(
+        help="Column with the date of each polygon; with --tolerance.",
+        show_default="they hold for every date",
+        rich_help_panel=_OUTLINES,
+    ),
+]
+Tolerance = Annotated[
+    str | None,
+    typer.Option(
+        help="Such as 45D: how far from its date a polygon holds; with --dates.",
+        show_default="none",
+        rich_help_panel=_OUTLINES,
+    ),
+]
+
+
 @app.command(epilog="Example: xglof score run truth.zarr --out scores")
 def score(
     seg: Annotated[Path, typer.Argument(help="Zarr store of a segmentation, or the folder of a run.")],
@@ -232,12 +274,31 @@ def score(
     threshold: Annotated[
         float | None, typer.Option(help="Least probability of a lake.", show_default="lake as it was mapped")
     ] = None,
+    tolerance_m: ToleranceM = 20,
+    chip: ChipPx = 224,
+    block_m: BlockM = 5000,
+    min_iou: MinIou = 0.5,
+    min_area: MinArea = 0,
+    all_touched: AllTouched = False,
+    dates: Dates = None,
+    tolerance: Tolerance = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier scores at --out.")] = False,
 ) -> None:
     """Score a map against a truth: pixels, shores, lakes by size, thresholds, calibration, with intervals."""
     from xglof.scoring import ScoreRules, run_score
 
-    run_score(seg, truth, out, rules=ScoreRules(threshold=threshold), overwrite=overwrite)
+    rules = ScoreRules(
+        threshold=threshold,
+        tolerance_m=tolerance_m,
+        chip_px=chip,
+        block_m=block_m,
+        min_iou=min_iou,
+        min_area=min_area,
+        all_touched=all_touched,
+        dates=dates,
+        tolerance=tolerance,
+    )
+    run_score(seg, truth, out, rules=rules, overwrite=overwrite)
 
 
 models = typer.Typer(invoke_without_command=True, help="List the models, convert checkpoints, fetch weights.")

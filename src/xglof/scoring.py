@@ -41,6 +41,9 @@ _KIND = FolderKind(
 )
 _SHORES = ("mapped_hit", "mapped_miss", "true_hit", "true_miss")
 _STORE = "segmentation.zarr"  # in the folder of a run
+_LAKES = Path("truth", "lakes.parquet")  # in the folder of a simulated catalogue
+_RASTER = ("zarr.json", ".zgroup", ".zmetadata")  # one of them lies in a Zarr store
+_OF_POLYGONS = ("all_touched", "dates", "tolerance")
 _SHOWN = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # thresholds of the summary
 
 
@@ -61,7 +64,7 @@ class ScoreRules:
     min_iou, min_area
         From which on two lakes are one, and how large one must be to count (m2).
     all_touched, dates, tolerance
-        Of a truth of polygons: see :func:`xglof.train.labels.rasterise`.
+        Of a truth of polygons, and refused for others: see :func:`xglof.train.labels.rasterise`.
     """
 
     threshold: float | None = None
@@ -212,11 +215,12 @@ def open_truth(path: Path, seg: xr.Dataset, rules: ScoreRules) -> xr.DataArray:
     from xglof.simulate import read_truth
     from xglof.train.labels import labels_of
 
-    for folder in (path, path / "catalog"):
-        if (folder / "truth" / "lakes.parquet").is_file():
-            return labels_of(read_truth(folder)[0], seg)
-    how: dict[str, Any] = {"dates": rules.dates, "tolerance": rules.tolerance}
-    return labels_of(path, seg, all_touched=rules.all_touched, **how)
+    how: dict[str, Any] = {name: getattr(rules, name) for name in _OF_POLYGONS}
+    catalogue = next((each for each in (path, path / "catalog") if (each / _LAKES).is_file()), None)
+    given = [name for name, value in how.items() if value]
+    if given and (catalogue or any((path / name).exists() for name in _RASTER)):
+        raise CubeError(f"{', '.join(given)} came for {path}, which is a raster; they are for polygons only")
+    return labels_of(read_truth(catalogue)[0], seg) if catalogue else labels_of(path, seg, **how)
 
 
 def _figures(found: list[Evidence], rules: ScoreRules) -> dict[str, Any]:

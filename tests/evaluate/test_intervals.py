@@ -107,6 +107,10 @@ def test_too_few_blocks_are_refused_and_few_ones_warned_of():
         score_intervals(*maps())
     with pytest.raises(CubeError, match="expected 'block'"):
         bootstrap_intervals(counts.rename(block="valley"))
+    with pytest.raises(CubeError, match=r"expected 'tp', 'fp' and 'fn'.* of dim 'block' alone"):
+        bootstrap_intervals(counts.drop_vars("fp"))
+    with pytest.raises(CubeError, match="sum over the other dims"):
+        bootstrap_intervals(counts.expand_dims(time=2))
     with pytest.raises(CubeError, match="level is 95"):
         bootstrap_intervals(counts, level=95)
     with pytest.raises(CubeError, match="at least a pixel"):

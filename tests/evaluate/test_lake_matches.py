@@ -129,6 +129,16 @@ def test_no_lakes_are_no_rows():
     assert outcomes(match_lakes(one, none)) == [("false", 0, -1)]
 
 
+def test_no_lakes_at_any_date_have_the_dates_of_the_other_table():
+    days = np.array(["2023-07-01", "2023-08-01"], "datetime64[ns]")
+    dated, none = lakes((0, 0, 100, 100), (0, 0, 100, 100), time=days), lakes(time=days[:0])
+    missed, false = match_lakes(none, dated), match_lakes(dated, none)
+    assert outcomes(missed) == [("missed", -1, 0), ("missed", -1, 1)]
+    assert outcomes(false) == [("false", 0, -1), ("false", 1, -1)]
+    assert missed["time"].tolist() == false["time"].tolist() == dated["time"].tolist()
+    assert len(match_lakes(none, lakes())) == 0
+
+
 def test_bad_input_is_refused():
     one = lakes((0, 0, 100, 100))
     with pytest.raises(CubeError, match="true lakes have no CRS"):

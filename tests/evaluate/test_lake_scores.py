@@ -85,6 +85,26 @@ def test_a_threshold_reads_the_probability():
     assert score_lakes(seg, lake_map(true), threshold=0.7).loc["all", "found"] == 2
 
 
+def test_a_map_that_finds_nothing_scores_zero_and_only_two_empty_ones_nothing():
+    blank, true = lake_map(empty(2)), lake_map(np.stack([valley()[1]] * 2))
+    shares = ["true_lakes", "mapped_lakes", "recall", "precision", "f1"]
+    missed = score_lakes(blank, true).loc["all", shares]
+    assert missed.tolist() == pytest.approx([6, 0, 0, np.nan, 0], nan_ok=True)
+    false = score_lakes(true, blank).loc["all", shares]
+    assert false.tolist() == pytest.approx([0, 6, np.nan, 0, 0], nan_ok=True)
+    nothing = score_lakes(blank, blank).loc["all", shares]
+    assert nothing.tolist() == pytest.approx([0, 0, np.nan, np.nan, np.nan], nan_ok=True)
+
+
+def test_a_lake_that_changes_its_class_is_no_error():
+    """1.2 ha of truth, 0.9 ha in the map: found in one class and right in the one below."""
+    true, mapped = empty(), empty()
+    true[5:15, 5:17], mapped[5:15, 5:14] = 1, 1
+    table = score_lakes(lake_map(mapped), lake_map(true))
+    assert table.loc[["below 1 ha", "1 to 2 ha", "all"], "f1"].tolist() == [1, 1, 1]
+    assert table.loc["1 to 2 ha", ["recall", "mapped_lakes"]].tolist() == [1, 0]
+
+
 def test_edges_of_classes_rise():
     mapped, true = valley()
     matches = lake_matches(lake_map(mapped), lake_map(true))

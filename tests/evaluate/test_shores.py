@@ -37,6 +37,7 @@ def oracle(mapped, actual, reach, asked=None):
         for x in range(-3 - int(reach), width + 3 + int(reach))
         if not (0 <= y < height and 0 <= x < width and seen[y, x])
     }
+    unknown = blind | {(y + v, x + u) for y, x in blind for v, u in ((-1, 0), (1, 0), (0, -1), (0, 1))}
 
     def near(place, others):
         return any(
@@ -46,7 +47,7 @@ def oracle(mapped, actual, reach, asked=None):
     counts = []
     shores = shore(mapped, seen), shore(actual, seen)
     for own, other in (shores, shores[::-1]):
-        answers = [near(place, other) for place in own if not near(place, blind)]
+        answers = [near(place, other) for place in own if not near(place, unknown)]
         counts += [sum(answers), len(answers) - sum(answers)]
     return counts
 
@@ -88,7 +89,7 @@ def test_a_block_sees_the_land_beyond_a_shore_at_the_tolerance(turn):
     cut = pair[0].chunk(y=12 if turn else 30, x=30 if turn else 12)
     found = score_boundary(cut, pair[1], tolerance_m=20)
     xr.testing.assert_identical(found.compute(), score_boundary(*pair, tolerance_m=20))
-    assert (int(found["mapped_hit"]), int(found["mapped_miss"])) == (30 - 2 * 2, 0)
+    assert (int(found["mapped_hit"]), int(found["mapped_miss"])) == (30 - 2 * 3, 0)
 
 
 def test_the_tolerance_is_in_metres_on_the_ground():
@@ -113,6 +114,8 @@ def test_no_shore_scores_nothing_and_an_absent_one_zero():
     assert all(np.isnan(float(nothing[name])) for name in names)
     assert np.isnan(float(missed["boundary_precision"]))
     assert float(missed["boundary_recall"]) == 0
+    assert float(missed["boundary_f1"]) == 0
+    assert float(score_boundary(lake_map(lake), lake_map(empty()))["boundary_f1"]) == 0
     other = empty()
     other[40:50, 50:60] = 1
     assert float(score_boundary(lake_map(other), lake_map(lake))["boundary_f1"]) == 0
@@ -124,11 +127,45 @@ def test_a_shore_beside_what_was_not_seen_counts_nowhere():
     cut[:] = lake
     cut[:, 25:] = 255
     found = score_boundary(lake_map(cut), lake_map(lake), tolerance_m=20)
-    # rows 20 to 29 of column 20, and the two other sides up to three pixels from the gap
-    assert int(found["true_hit"]) == 10 + 2 * 2
+    # rows 20 to 29 of column 20, and the two other sides up to four pixels from the gap
+    assert int(found["true_hit"]) == 10 + 2 * 1
     assert int(found["true_miss"]) == 0
     edge = np.ones((1, 30, 30))
     assert int(score_boundary(lake_map(edge), lake_map(edge))["true_hit"]) == 0
+
+
+def shores_under(cloud, mapped, true):
+    """Score of two maps, of which the first does not see what lies under a cloud."""
+    return score_boundary(lake_map(np.where(cloud, 255, mapped)), lake_map(true), tolerance_m=20)
+
+
+def test_a_cloud_beside_the_partner_of_a_shore_makes_no_miss():
+    """Two columns apart all shores hit; a cloud that begins at the true shore hides what makes it one."""
+    true, mapped = empty(), empty()
+    true[20:40, 20:42], mapped[20:40, 20:40] = 1, 1
+    cloud = np.zeros(true.shape, bool)
+    for first in range(25, 50):
+        cloud[:] = False
+        cloud[:, first:] = True
+        for pair in ((mapped, true), (true, mapped), (true, true)):
+            assert float(shores_under(cloud, *pair)["boundary_f1"]) == 1, first
+
+
+@given(st.integers(0, 999))
+@settings(max_examples=15, deadline=None)
+def test_a_cloud_takes_shores_away_and_changes_none(seed):
+    rng = np.random.default_rng(seed)
+    true = np.kron(rng.choice([0, 1], (6, 8), p=[0.6, 0.4]), np.ones((10, 10)))
+    mapped, cloud = np.roll(true, (2, 1), axis=(0, 1)), np.kron(rng.random((6, 8)) < 0.2, np.ones((10, 10)))
+    clear, hidden = (shores_under(each, mapped, true) for each in (0 * cloud, cloud))
+    assert all(int(hidden[name]) <= int(clear[name]) for name in COUNTS)
+
+
+def test_a_shore_that_hits_an_undecided_one_is_not_scored_zero():
+    counts = {"mapped_hit": 0, "mapped_miss": 0, "true_hit": 3, "true_miss": 0}
+    found = add_boundary_shares(xr.Dataset(counts))
+    assert float(found["boundary_recall"]) == 1
+    assert np.isnan(found["boundary_f1"])
 
 
 def test_counts_of_dates_add_up():

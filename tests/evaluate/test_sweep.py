@@ -84,7 +84,7 @@ def seg_and_truth(seed=0, chunks=None):
 
 def test_a_sweep_over_maps_is_score_at_each_threshold_in_any_chunks():
     whole, truth = seg_and_truth()
-    for dim in (None, ("y", "x"), "time"):
+    for dim in (None, ("y", "x")):
         table = sweep_thresholds(whole, truth, dim=dim, thresholds=[0, 0.3, 0.7, 1])
         for chunks in ({"time": 1, "y": 4, "x": 3}, {"time": 2, "y": 9, "x": 5}):
             lazy = sweep_thresholds(whole.chunk(chunks), truth, dim=dim, thresholds=[0, 0.3, 0.7, 1])
@@ -129,6 +129,17 @@ def test_nothing_is_computed():
     whole, truth = seg_and_truth(chunks={"time": 1, "y": 4, "x": 3})
     table = sweep_thresholds(whole, truth, thresholds=[0.5])
     assert all(variable.chunks is not None for variable in table.data_vars.values())
+
+
+@pytest.mark.usefixtures("no_compute")
+def test_a_histogram_of_every_pixel_is_refused():
+    """It would take 32 kB a pixel."""
+    whole, truth = seg_and_truth(chunks={"time": 1, "y": 4, "x": 3})
+    for dim in ("time", ("time", "y"), ("x",)):
+        with pytest.raises(CubeError, match=r"expected both 'y' and 'x' among them"):
+            probability_histogram(whole, truth, dim=dim)
+        with pytest.raises(CubeError, match="32 kB"):
+            sweep_thresholds(whole, truth, dim=dim)
 
 
 def test_strange_values_are_refused():

@@ -123,10 +123,20 @@ def test_values_of_another_type(match: str, changes: dict[str, Any]) -> None:
         ("needs a name .* or a factory, not both", {"model": {"name": "cryosentinel"}}),
         ("needs steps or epochs", {"fit": {"epochs": 2}}),
         ("needs steps or epochs", {"fit": {"steps": 0}}),
+        (r"\[fit\] steps is -5; give 0 or more", {"fit": {"steps": -5}}),
+        (r"\[model\] resolution is -10.0; give metres above 0", {"model": {"resolution": -10}}),
+        (r"\[model\] part is 'encoder', which", {"model": {"part": "encoder"}}),
+        (r"\[model\] which is 'ema', .* path of one as start", {"model": {"which": "ema", "start": "own"}}),
+        (r"\[split\] scheme is 'published', which only Parquet", {"split": {"scheme": "published"}}),
+        ("put all shards under one folder", {"data": [{"shards": "a"}, {"shards": "b"}]}),
         (r"\[fit\] batch_size is 0; give 1 or more", {"fit": {"batch_size": 0}}),
         (r"\[chips\] positive is 1.5; give a share", {"chips": {"positive": 1.5}}),
         (r"\[optimiser\] warmup is 1.5; give a share", {"optimiser": {"warmup": 1.5}}),
         (r"\[average\] ema is 1.0: nothing would move", {"average": {"ema": 1.0}}),
+        (
+            r"\[optimiser\] warmup is 0.5 and floor_from 0.4; the rate",
+            {"optimiser": {"warmup": 0.5, "floor_from": 0.4}},
+        ),
         (r"\[optimiser\] lr is 0.0", {"optimiser": {"lr": 0}}),
         ("seed is -1; give 0 or more", {"seed": -1}),
         ("number 1 says one fold for all of its shards", {"data": [{"shards": "a", "fold": "train"}]}),
@@ -154,6 +164,26 @@ def test_values_that_do_not_go_together(match: str, changes: dict[str, Any]) -> 
 )  # fmt: skip
 def test_numbers_that_can_not_be_negative(table: str, key: str) -> None:
     refused(rf"\[{table}\] {key} is -1(\.0)?; give 0 or more", **{table: {key: -1}})
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ("fit", "batch_size"), ("fit", "accumulate"), ("fit", "threads"), ("fit", "checkpoint_every"),
+        ("fit", "validate_every"), ("fit", "keep"), ("fit", "validate_chips"), ("chips", "stride"),
+        ("chips", "count"), ("chips", "epoch_chips"), ("chips", "dates"), ("chips", "mix"),
+        ("chips", "threads"),
+    ],
+)  # fmt: skip
+def test_counts_of_nothing(table: str, key: str) -> None:
+    for value in (0, -2):
+        refused(rf"\[{table}\] {key} is {value}; give 1 or more", **{table: {key: value}})
+
+
+@pytest.mark.parametrize("key", ["layer_decay", "backbone_multiplier"])
+def test_rates_of_layers_that_are_none(key: str) -> None:
+    refused(rf"\[optimiser\] {key} is 0\.0; give a number above 0", optimiser={key: 0})
+    refused(rf"\[optimiser\] {key} is -0\.5; give a number above 0", optimiser={key: -0.5})
 
 
 @pytest.mark.parametrize(("table", "key"), [("optimiser", "floor_from"), ("chips", "hard")])
@@ -202,6 +232,24 @@ def test_addresses_and_names_are_no_paths(tmp_path: Path) -> None:
     assert "https://host/a.zarr" in config.to_toml()
     assert config.data[0].label == str(tmp_path / "b.gpkg")
     assert (config.model.name, config.model.start) == ("terramind-tiny-demo", "own")
+
+
+def test_all_paths_begin_at_the_file(tmp_path: Path) -> None:
+    table = learners.tables(
+        PLACE, Path("run"), model={"start": "a/best"}, split={"file": "a/best/split.json"},
+        data=[{"cube": "c/*.zarr", "label": "../l.gpkg", "scores": "s/{stem}.zarr"}],
+    )  # fmt: skip
+    (tmp_path / "config.toml").write_text(write_tables(table), encoding="utf-8")
+    config = read_config(tmp_path / "config.toml")
+    found = [config.out, config.model.start, config.split.file]
+    assert found == [str(tmp_path / name) for name in ("run", "a/best", "a/best/split.json")]
+    store = config.data[0]
+    assert (store.cube, store.label) == (str(tmp_path / "c/*.zarr"), str(tmp_path.parent / "l.gpkg"))
+    assert store.scores == str(tmp_path / "s/{stem}.zarr")
+    shards = TrainConfig.from_mapping(
+        learners.tables(PLACE, PLACE, data=[{"shards": "d"}]), base=tmp_path
+    ).data[0]
+    assert shards.shards == str(tmp_path / "d")
 
 
 def test_the_configs_of_the_repository_are_read() -> None:

@@ -62,7 +62,8 @@ def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def same_ends(first: Path, second: Path) -> None:
-    assert (first / "metrics.csv").read_bytes() == (second / "metrics.csv").read_bytes()
+    for file in ("metrics.csv", "trained.json"):  # the latter has the scores of all averages
+        assert (first / file).read_bytes() == (second / file).read_bytes(), file
     for name in ("best", "average"):
         mine, theirs = (load_file(run / name / "weights.safetensors") for run in (first, second))
         assert mine.keys() == theirs.keys()
@@ -170,8 +171,31 @@ def test_other_chips_under_the_same_config(data: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="learned from other chips"):
         fit(config, quiet=True)
     shutil.copytree(data / "lakes" / "val-0.zarr", lakes, dirs_exist_ok=True)
+    cube = xglof.read_zarr(copy / "train-1.zarr", chunks=None).load()
+    xglof.write_zarr(cube.assign(vh=cube["vh"] + 1), copy / "train-1.zarr", overwrite=True)
+    with pytest.raises(TrainError, match="learned from other pixels of the same chips"):
+        fit(config, quiet=True)
+    xglof.write_zarr(cube, copy / "train-1.zarr", overwrite=True)
+    assert fit(config, quiet=True).metrics["steps"] == 4
+    (tmp_path / "run" / "trained.json").unlink()
     learners.valley(copy, "train-2", seed=9, left=800_000)
     with pytest.raises(TrainError, match="learned from other chips"):
+        fit(config, quiet=True)
+
+
+def test_settings_that_were_edited_in_the_folder_of_a_run(data: Path, tmp_path: Path) -> None:
+    """Neither a file that another config came to, nor one that was changed by hand, is gone on with."""
+    config = learners.config(data, tmp_path / "run", fit={"steps": 4, "checkpoint_every": 2})
+    fit(config, quiet=True)
+    (tmp_path / "run" / "trained.json").unlink()
+    file = tmp_path / "run" / "config.toml"
+    file.write_text(file.read_text().replace("lr = 0.01", "lr = 0.5"))
+    with pytest.raises(TrainError, match=r"optimiser\.lr was 0\.01 and is 0\.5"):
+        fit(file, quiet=True)
+    with pytest.raises(TrainError, match=r"optimiser\.lr was 0\.5 and is 0\.01"):
+        fit(config, quiet=True)
+    file.unlink()
+    with pytest.raises(TrainError, match="is taken and is no folder of a training"):
         fit(config, quiet=True)
 
 
@@ -196,7 +220,7 @@ def killed(*args: Any, **kwargs: Any) -> None:
 
 
 def test_a_kill_between_the_checkpoint_and_the_best_model(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
     config = learners.config(data, out, **EVERYTHING)
@@ -218,6 +242,32 @@ def test_a_kill_between_the_checkpoint_and_the_best_model(
     assert json.loads((folder.best / "training.json").read_text())["validation"]["step"] == 4
     assert folder.snapshot(4).exists()
     assert not any(file.exists() for file in stale)
+    fit(config, quiet=True)
+    same_ends(unbroken, out)
+
+
+def test_a_kill_between_a_snapshot_and_its_checkpoint(
+    data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The validation of step 8 comes again: its snapshot, its row and the choice of the best are the same."""
+    out = tmp_path / "run"
+    config, real = learners.config(data, out, **EVERYTHING), RunFolder.save_checkpoint
+
+    def dying(self: RunFolder, step: int, *args: Any, **kwargs: Any) -> None:
+        if step == 8:
+            raise Killed
+        real(self, step, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_checkpoint", dying)
+        with pytest.raises(Killed):
+            fit(config, quiet=True)
+    folder = RunFolder(out)
+    assert [step for step, _ in folder.checkpoints()] == [4, 6]
+    assert folder.snapshot(8).exists()
+    assert len((out / "metrics.csv").read_text().splitlines()) == 1 + 8
+    fit(config, quiet=True)
+    same_ends(unbroken, out)
 
 
 def test_an_attempt_without_a_checkpoint_leaves_nothing_to_the_next(

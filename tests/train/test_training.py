@@ -25,10 +25,8 @@ from xglof.train import run
 from xglof.train.batch import prepare
 from xglof.train.folds import open_folds
 from xglof.train.learner import Learner
-from xglof.train.losses import compose
 from xglof.train.start import first_network, spec_of
 from xglof.train.training import Trained, fit, make_fabric
-from xglof.train.validation import validate
 
 LONG = {"steps": 60, "validate_every": 20, "checkpoint_every": 60}
 
@@ -64,7 +62,7 @@ def test_it_learns_and_the_model_segments(trained: Trained, data: Path) -> None:
     assert float(xglof.evaluate.score(mapped, truth).compute()["iou"]) > 0.5
 
 
-def test_the_folder_of_a_run(trained: Trained) -> None:
+def test_the_folder_of_a_run(trained: Trained, data: Path) -> None:
     folder = trained.folder
     assert {path.name for path in folder.iterdir()} == {
         "average", "best", "checkpoints", "config.toml", "metrics.csv", "tensorboard", "trained.json",
@@ -74,7 +72,14 @@ def test_the_folder_of_a_run(trained: Trained) -> None:
     assert account["seed"] == 5
     assert account["split"]["scheme"] == "given-v1"
     assert account["recipe"]["optimiser"]["lr"] == 0.01
-    assert str(folder.parent) not in json.dumps(account), "a model tells no path of its maker"
+    split = json.loads((folder / "best" / "split.json").read_text())
+    assert split["settings"]["sources"][0] == f"{data.name}/train-0.zarr"
+    told = json.dumps([account, split])
+    assert str(folder.parent) not in told, "a model tells no path of its maker"
+    assert str(data) not in told
+    places = (folder / "best" / "places.csv").read_text().splitlines()
+    assert places[0] == "source,longitude,latitude,side_m,fold"
+    assert {line.rpartition(",")[2] for line in places[1:]} == {"train", "val"}
     best = trained.metrics["best"]
     scores = {row["step"]: row["validation_iou"] for row in curve(folder) if row["validation_iou"]}
     assert list(scores) == ["20", "40", "60"]
@@ -117,6 +122,17 @@ def test_a_training_that_gets_no_better_ends(
     (tmp_path / "run" / "trained.json").unlink()
     again = fit(learners.config(data, tmp_path / "run", **changes), quiet=True)
     assert again.metrics == ended.metrics, "the last checkpoint knows that it is over"
+
+
+def test_a_mean_that_begins_at_the_very_end(data: Path, tmp_path: Path) -> None:
+    """Whatever share of a run is over before it begins, the weights of the last step are in it."""
+    average = {"swa_start": 0.999, "use": "swa"}
+    ended = fit(learners.config(data, tmp_path / "run", average=average, fit={"steps": 4}), quiet=True)
+    assert ended.average is not None
+    assert ended.metrics["average"]["kind"] == "swa"
+    mean, last = (load_file(path / "weights.safetensors") for path in (ended.average, ended.best))
+    assert ended.metrics["best"]["step"] == 4, "the only validation"
+    assert all(torch.equal(mean[key], last[key]) for key in mean)
 
 
 def test_what_the_caller_sees_and_keeps(
@@ -221,7 +237,8 @@ def test_accumulated_batches_are_one_batch(data: Path) -> None:
         ("inputs name 'S9'; known are S2L2A", {"model": {"inputs": ["S9"]}}),
         ("can't be had", {"model": {"factory": "nowhere:build"}}),
         ("asks for what is not there", {"fit": {"accelerator": "cuda"}}),
-        ("too few for a step", {"fit": {"batch_size": 1000}}),
+        ("no full batch of 1000", {"fit": {"batch_size": 1000}}),
+        ("too few for a step", {"fit": {"steps": 0, "epochs": 1, "accumulate": 1000}}),
         ("no cube is at", {"data": [{"cube": "/nowhere/*.zarr", "label": "x", "fold": "train"}]}),
     ],
 )  # fmt: skip
@@ -241,6 +258,10 @@ def test_what_is_refused_before_the_first_step(
         (
             "recalibrate_drop: S1RTC can't be dropped",
             {"average": {"ema": 0.5, "recalibrate": 2, "recalibrate_drop": {"S1RTC": 0.5}}},
+        ),
+        (
+            "recalibrate_drop names S2L2A; 'small' takes S1RTC, DEM",
+            {"average": {"ema": 0.5, "recalibrate_drop": {"S2L2A": 0.5}}},
         ),
         ("recalibrate_drop: drop of DEM is 2.0", {"average": {"recalibrate_drop": {"DEM": 2.0}}}),
         ("use is 'swa', which is not taken; set swa_start", {"average": {"use": "swa"}}),
@@ -267,31 +288,6 @@ def test_what_is_refused_before_the_data_are_opened(
     with pytest.raises(TrainError, match=match):
         fit(learners.config(data, tmp_path / "run", **changes), quiet=True)
     assert not (tmp_path / "run").exists()
-
-
-def test_an_answer_that_is_not_finite_is_no_score(data: Path) -> None:
-    config = learners.config(data, data / "unused")
-    val = open_folds(config, spec_of(config)).val
-
-    class Hopeless(torch.nn.Module):
-        def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-            logits = inputs["S1RTC"][:, :1].clone()
-            return torch.where(logits[:, :, :1, :1] > 0, torch.nan, logits)
-
-    fabric = make_fabric(config, val.spec)
-    fabric.launch()
-    with pytest.raises(TrainError, match=r"answer to \d+ chips is not finite: .*; look at these") as caught:
-        validate(Hopeless(), val, loss=compose({"bce": 1.0}), batch_size=4, fabric=fabric)
-    firsts = [
-        float(prepare(val.spec, val.read([row])).inputs["S1RTC"][0, 0, 0, 0]) for row in range(len(val))
-    ]
-    bad = val.index["chip_id"][np.array(firsts) > 0].tolist()
-    told = str(caught.value)
-    assert 0 < len(bad) < len(val)
-    assert f"answer to {len(bad)} chips" in told
-    named = told.partition("finite: ")[2].partition(";")[0].partition(" and ")[0].split(", ")
-    assert set(named) <= set(bad)
-    assert len(named) == min(len(bad), 8)
 
 
 def entry(cube: Path, label: Path, fold: str) -> dict[str, str]:

@@ -46,8 +46,9 @@ def score_boundary(
 
     A shore pixel is a lake pixel with land at one of its four sides. It hits where the other map has a shore
     pixel whose centre lies within the tolerance. What prediction or truth did not observe has no shore: it is
-    no land. A shore pixel with something unobserved, not asked for or beyond the raster's edge within the
-    tolerance counts nowhere, because what would match it may lie there.
+    no land. A shore pixel counts nowhere if what would match it may be hidden: where something within the
+    tolerance, or beside a pixel within it, is unobserved, not asked for or beyond the raster's edge. A pixel
+    beside what was not seen may be a shore and not look like one.
 
     Lazy where its inputs are; a task reads one block of each map and a margin of the tolerance and one pixel
     from its neighbours, so that the counts are the same for any chunks.
@@ -63,9 +64,9 @@ def score_boundary(
     Returns
     -------
     xarray.Dataset
-        ``boundary_f1``, ``boundary_precision``, ``boundary_recall``: float64 between 0 and 1, NaN where there
-        is no shore to divide by; ``mapped_hit``, ``mapped_miss``, ``true_hit``, ``true_miss``: int64 pixels,
-        which add over dates and tiles. Dims: those of ``seg`` not in ``dim``.
+        ``boundary_f1``, ``boundary_precision``, ``boundary_recall``: float64 between 0 and 1, as of
+        :func:`xglof.evaluate.add_boundary_shares`; ``mapped_hit``, ``mapped_miss``, ``true_hit``,
+        ``true_miss``: int64 pixels, which add over dates and tiles. Dims: those of ``seg`` not in ``dim``.
 
     Raises
     ------
@@ -151,7 +152,7 @@ def _codes_of_date(states: NDArray[np.uint8], reaches: Reaches) -> NDArray[np.ui
     actual = _shore((states == _TP) | (states == _FN), unseen)
     if not (mapped.any() or actual.any()):
         return codes
-    decided = ~_near(unseen, reaches)
+    decided = ~_near(_near(unseen, _SIDES), reaches)  # no partner may lie hidden, nor look like no shore
     for own, other, weight in ((mapped, actual, 1), (actual, mapped, 3)):
         answer = np.where(_near(other, reaches), np.uint8(_HIT), np.uint8(_MISS))
         codes += np.where(own & decided, answer, np.uint8(_NO_SHORE)) * np.uint8(weight)
@@ -211,14 +212,16 @@ def add_boundary_shares(counts: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        With ``boundary_f1``, ``boundary_precision``, ``boundary_recall`` besides, as of
-        :func:`score_boundary`.
+        With ``boundary_precision``, the share of the mapped shore that hits, ``boundary_recall``, that of the
+        true shore, and ``boundary_f1``, their harmonic mean, besides: float64. A map without shore has no
+        precision (NaN), a truth without has no recall. F1 is 0 where nothing hits, and NaN where neither has
+        a shore or where the shore of one hits that of the other, none of which could be decided.
     """
     near, own = counts["mapped_hit"], counts["mapped_hit"] + counts["mapped_miss"]
     met, true = counts["true_hit"], counts["true_hit"] + counts["true_miss"]
     precision, recall = near / own.where(own > 0), met / true.where(true > 0)
     whole = near * true + met * own  # of 2 P R / (P + R), the denominators multiplied out
-    f1 = (2 * near * met / whole.where(whole > 0)).where((own == 0) | (true == 0) | (whole > 0), 0.0)
+    f1 = (2 * near * met / whole.where(whole > 0)).where((near + met > 0) | (own + true == 0), 0.0)
     named = {"boundary_f1": f1, "boundary_precision": precision, "boundary_recall": recall}
     for name, share in named.items():
         share.attrs = {"long_name": name.replace("_", " "), "units": "1"}

@@ -79,7 +79,7 @@ def reliability(histogram: xr.Dataset, *, groups: int = GROUPS) -> xr.Dataset:
     """
     steps = histogram.sizes["bin"] - 1
     if groups < 1 or steps % groups:
-        divisors = [str(number) for number in range(2, 101) if steps % number == 0]
+        divisors = [str(number) for number in range(1, steps + 1) if steps % number == 0]
         raise CubeError(f"groups is {groups}; expected a divisor of {steps}: {', '.join(divisors)}")
     pixels = _grouped(histogram["pixels"].sum("truth"), groups)
     lake = _grouped(histogram["pixels"].isel(truth=1, drop=True), groups)

@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xglof.errors import CubeError
 from xglof.evaluate.pairing import pair_probability
 from xglof.evaluate.reduction import Reduction, count_pixels, pooled_dims
 from xglof.evaluate.sweep import PROBABILITY_UNIT, STEPS, histogram_codes, sweep_counts
-from xglof.lakes.layer import UNOBSERVED
+from xglof.lakes.layer import UNOBSERVED, grid_dims
 
 _SIZE = 2 * (STEPS + 1)
 
@@ -26,7 +27,7 @@ def probability_histogram(
     """Counts of land and lake pixels by probability, over the pixels that both observed.
 
     They add over dates, tiles and workers. Lazy where its inputs are; a task reads one block of each and
-    holds some 30 bytes a pixel of it.
+    holds some 30 bytes a pixel of it, and gives 32 kB for each of its dates that are kept apart.
 
     Parameters
     ----------
@@ -36,22 +37,24 @@ def probability_histogram(
     truth
         As :func:`xglof.evaluate.score` takes it.
     dim
-        What the counts are pooled over; ``None`` for everything.
+        What the counts are pooled over: ``None`` for everything, ``("y", "x")`` for a histogram of every
+        date. Rows and columns are always pooled.
 
     Returns
     -------
     xarray.Dataset
-        ``pixels``: ``(..., truth, bin)`` int64, truth 0 land and 1 lake, bins as of
+        ``pixels``: ``([time,] truth, bin)`` int64, truth 0 land and 1 lake, bins as of
         :func:`xglof.evaluate.histogram_counts`; ``probability_sum``, of the same dims, int64: the sum of
         their probabilities in units of 2^-24, whole numbers so that it is the same in any order.
 
     Raises
     ------
     CubeError
-        No probabilities or not in 0 to 1, and what :func:`xglof.evaluate.score` raises.
+        No probabilities or not in 0 to 1, a ``dim`` that leaves rows or columns, and what
+        :func:`xglof.evaluate.score` raises.
     """
     pair = pair_probability(seg, truth)
-    counts = count_pixels(_HISTOGRAM, pair.layers, pool=pooled_dims(pair.mapped, dim))
+    counts = count_pixels(_HISTOGRAM, pair.layers, pool=_pooled(pair.mapped, dim))
     shape = (*counts.shape[:-1], 2, 2, STEPS + 1)
     pixels, sums = np.moveaxis(counts.data.reshape(shape), -3, 0)
     dims = (*counts.dims[:-1], "truth", "bin")
@@ -59,6 +62,19 @@ def probability_histogram(
     found["pixels"].attrs = {"long_name": "pixels by truth and probability", "units": "1"}
     found["probability_sum"].attrs = {"long_name": "sum of the probabilities", "units": "2^-24"}
     return found
+
+
+def _pooled(layer: xr.DataArray, dim: Hashable | Iterable[Hashable] | None) -> list[Hashable]:
+    """The dims to pool over, both dims of space among them."""
+    dims = pooled_dims(layer, dim)
+    rows, columns = grid_dims(layer)
+    if {rows, columns} - set(dims):
+        size = 2 * _SIZE * np.dtype(np.int64).itemsize / 1000
+        raise CubeError(
+            f"dim is {dim!r}; expected both {rows!r} and {columns!r} among them, because a histogram of each "
+            f"place would take {size:.0f} kB: for a map of scores use score(..., threshold=..., dim='time')"
+        )
+    return dims
 
 
 def sweep_thresholds(
@@ -85,7 +101,7 @@ def sweep_thresholds(
     Returns
     -------
     xarray.Dataset
-        As :func:`xglof.evaluate.sweep_counts`, dims those of ``seg`` not in ``dim``, then ``threshold``.
+        As :func:`xglof.evaluate.sweep_counts`, dims ``([time,] threshold)``.
 
     Raises
     ------

@@ -52,9 +52,9 @@ def match_lakes(
     ----------
     mapped, true
         Polygons, as :func:`xglof.find_lakes` returns them, or any in a CRS. With ``time`` in both or in
-        neither; a date of one table only is taken as one on which the other saw no lake. The lakes of one
-        date and table do not overlap. ``area_m2`` is taken where it is there, else measured on WGS 84; what
-        is invalid is made valid.
+        neither; a date of one table only is taken as one on which the other saw no lake, and a table without
+        any lake as one of the other's dates. The lakes of one date and table do not overlap. ``area_m2`` is
+        taken where it is there, else measured on WGS 84; what is invalid is made valid.
     min_iou
         Above 0, up to 1.
     min_area
@@ -74,7 +74,7 @@ def match_lakes(
     Raises
     ------
     CubeError
-        No CRS, dates in one table only, other values of ``min_iou``, ``min_area`` or ``partial``.
+        No CRS, lakes with dates and lakes without, other values of ``min_iou``, ``min_area`` or ``partial``.
     """
     if not 0 < min_iou <= 1 or not min_area >= 0 or partial not in get_args(Partial):
         raise CubeError(
@@ -82,7 +82,7 @@ def match_lakes(
             "square metres from 0, and 'ignore' or 'count'"
         )
     tables = _Lakes(mapped, min_area, partial), _Lakes(true.to_crs(_crs_of(mapped, true)), min_area, partial)
-    if tables[0].dated != tables[1].dated:
+    if all(map(len, tables)) and tables[0].dated != tables[1].dated:
         raise CubeError(
             "only one of the tables has a time; give every date its own rows of the other, or select one date"
         )

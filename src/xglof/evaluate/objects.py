@@ -131,9 +131,12 @@ def lake_scores(matches: pandas.DataFrame, *, classes_ha: Sequence[float] = CLAS
         them were ``found`` and ``missed``, and of the missed ones ``merged``: more than half of their area is
         in a mapped lake that is another one or too unlike; ``mapped_lakes`` that count, ``right`` and
         ``false``, and of the false ones ``fragments``: more than half in a true lake. ``recall`` = found /
-        true lakes, ``precision`` = right / mapped lakes, ``f1``, float64, NaN where 0 is divided by 0.
-        ``area_bias``: median of (mapped - true) / true area over the found lakes; ``within_1_sigma`` and
-        ``within_2_sigma``: share of them whose true area is so near, by the sigma of the mapped one.
+        true lakes, ``precision`` = right / mapped lakes, ``f1`` = (found + right) / (true + mapped lakes),
+        which is their harmonic mean wherever as many are found as are right; float64, NaN where 0 is divided
+        by 0: a map without lakes has no precision, a truth without has no recall, and F1 is 0 for either and
+        NaN only where there are lakes in neither. ``area_bias``: median of (mapped - true) / true area over
+        the found lakes; ``within_1_sigma`` and ``within_2_sigma``: share of them whose true area is so near,
+        by the sigma of the mapped one.
 
     Raises
     ------
@@ -177,7 +180,6 @@ def _scores(matches: pandas.DataFrame, lower_ha: float, upper_ha: float) -> dict
     mapped = matches[matches["mapped_counts"] & within["area_m2"]]
     found, missed = true[true["outcome"] == "found"], true[true["outcome"] == "missed"]
     right, false = mapped[mapped["outcome"] == "found"], mapped[mapped["outcome"] == "false"]
-    recall, precision = _share(len(found), len(true)), _share(len(right), len(mapped))
     off = found["area_m2"] - found["true_area_m2"]
     known = found["area_sigma_m2"].notna()
     sigmas = (off.abs() / found["area_sigma_m2"])[known]
@@ -192,9 +194,9 @@ def _scores(matches: pandas.DataFrame, lower_ha: float, upper_ha: float) -> dict
         "right": len(right),
         "false": len(false),
         "fragments": int((false["covered"] > _MOSTLY).sum()),
-        "recall": recall,
-        "precision": precision,
-        "f1": _share(2 * recall * precision, recall + precision) if recall + precision != 0 else 0.0,
+        "recall": _share(len(found), len(true)),
+        "precision": _share(len(right), len(mapped)),
+        "f1": _share(len(found) + len(right), len(true) + len(mapped)),
         "area_bias": float((off / found["true_area_m2"]).median()),
         "within_1_sigma": _share(int((sigmas <= 1).sum()), len(sigmas)),
         "within_2_sigma": _share(int((sigmas <= 2).sum()), len(sigmas)),

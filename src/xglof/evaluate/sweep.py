@@ -195,6 +195,3 @@ def _offered(thresholds: list[float], steps: int) -> list[int]:
                 f"threshold {threshold} is not offered; expected multiples of {1 / steps:g} from 0 to 1"
             )
     return places
-
-
-sweep = sweep_counts  # its first name

@@ -168,13 +168,21 @@ def _check_model(config: TrainConfig) -> None:
         raise TrainError("[model] needs a name (of the registry, or a model folder) or a factory, not both")
     if model.factory and not model.inputs:
         raise TrainError('[model] with a factory needs its inputs, such as inputs = ["S2L2A", "DEM"]')
+    for key, said in (("which", model.which != "auto"), ("part", bool(model.part))):
+        if said and model.start in ("", "random", "own"):
+            raise TrainError(
+                f"[model] {key} is {getattr(model, key)!r}, which says what of a file of weights to take; "
+                "give the path of one as start, or leave it out"
+            )
+    if model.resolution is not None and not 0 < model.resolution < math.inf:
+        raise TrainError(f"[model] resolution is {model.resolution}; give metres above 0")
     if not config.name or not config.out:
         raise TrainError("a training needs a name for its model and a folder out for its files")
 
 
 def _check_numbers(config: TrainConfig) -> None:
     fit = config.fit
-    if (fit.steps > 0) == (fit.epochs > 0) or min(fit.steps, fit.epochs) < 0:
+    if (fit.steps != 0) == (fit.epochs != 0):
         raise TrainError("[fit] needs steps or epochs above 0, not both")
     for table, keys in _AT_LEAST_ONE.items():
         for key in keys:
@@ -193,8 +201,15 @@ def _check_numbers(config: TrainConfig) -> None:
                 raise TrainError(f"[{table}] {key} is {value}; give a share from 0 to 1")
     if config.average.ema >= 1:
         raise TrainError(f"[average] ema is {config.average.ema}: nothing would move; give less than 1")
-    if config.optimiser.lr <= 0:
-        raise TrainError(f"[optimiser] lr is {config.optimiser.lr}; give a rate above 0")
+    for key in ("lr", "layer_decay", "backbone_multiplier"):
+        if (rate := getattr(config.optimiser, key)) <= 0:
+            raise TrainError(f"[optimiser] {key} is {rate}; give a number above 0")
+    rates = config.optimiser
+    if rates.warmup >= rates.floor_from:
+        raise TrainError(
+            f"[optimiser] warmup is {rates.warmup} and floor_from {rates.floor_from}; the rate must be at "
+            "its top before it is at its floor"
+        )
     if config.seed < 0:
         raise TrainError(f"seed is {config.seed}; give 0 or more")
 
@@ -215,7 +230,7 @@ _AT_LEAST_NOTHING = {
     "optimiser": ("weight_decay", "freeze", "clip"),
     "average": ("soup", "recalibrate"),
     "chips": ("balance",),
-    "fit": ("patience",),
+    "fit": ("steps", "epochs", "patience"),
 }
 _SHARES = {
     "optimiser": ("warmup", "floor", "floor_from"),
@@ -255,3 +270,7 @@ def _check_data(config: TrainConfig) -> None:
         raise TrainError("some [[data]] say their fold and some do not; all must, or none")
     if any(given) and config.split.file:
         raise TrainError("[[data]] say their fold and [split] names a file; give one of the two")
+    if len(config.data) > 1 and any(data.shards for data in config.data):
+        raise TrainError("Parquet shards are one [[data]] alone; put all shards under one folder")
+    if config.split.scheme == "published" and not all(data.shards for data in config.data):
+        raise TrainError("[split] scheme is 'published', which only Parquet shards have; choose another")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,13 +15,14 @@ from xglof.cube.access import without_query
 from xglof.errors import TrainError
 from xglof.models.spec import ModelSpec
 from xglof.train.config import TrainConfig
-from xglof.train.earlier import check_earlier, read_split
+from xglof.train.earlier import check_earlier, read_split, stage_before
 from xglof.train.module import CHIPS, derived_seed
 from xglof.train.settings import DataConfig, SplitConfig
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from xglof.train.split_check import SplitReport
     from xglof.train.splits import Split
 
 _STORE = ("zarr.json", ".zgroup", ".zmetadata")
@@ -30,6 +31,8 @@ _TOLD = (
     "chip_id", "fold", "source", "time", "longitude", "latitude", "side_m", "modalities", "block", "walk",
     "lake_fraction", "valid_fraction", "lake_ids", "hardness",
 )  # fmt: skip
+#: Chips of a fold whose pixels are compared.
+_LOOKED_AT = 16
 #: Digits that are compared: the last ones of a place may differ between versions of PROJ.
 _DIGITS = 7
 
@@ -64,12 +67,35 @@ class Folds:
 
     @property
     def digest(self) -> str:
-        """sha256 of all that an index says of its chips: equal where a run can be resumed."""
+        """sha256 of what the index says of its chips: a run can be resumed only where it is equal.
+
+        Of every chip, training, validation and the rest: its name, fold, source, date, place, side and
+        modalities, its shares of lake and of pixels that count, its lakes and its score as a hard one. So a
+        label that moves the share of lake of any chip makes another digest; values of bands do not, see
+        :attr:`pixels`.
+        """
         import pandas as pd
 
         told = self.index[[name for name in _TOLD if name in self.index]]
         rows = pd.util.hash_pandas_object(told.round(_DIGITS), index=False)
         return hashlib.sha256(rows.to_numpy("<u8").tobytes()).hexdigest()
+
+    @property
+    def pixels(self) -> str:
+        """sha256 of the bands and labels of a few chips, spread evenly over training and validation.
+
+        It tells cubes that were made anew from those that were not, at the price of reading so few. A change
+        of single dates or places may pass it.
+        """
+        found = hashlib.sha256()
+        for source in (self.train, self.val):
+            for row in np.unique(np.linspace(0, len(source.index) - 1, _LOOKED_AT).astype(int)).tolist():
+                batch = source.read([row])
+                for name in sorted(batch.planes):
+                    found.update(f"{name} {batch.planes[name].dtype}".encode())
+                    found.update(batch.planes[name].contiguous().numpy().tobytes())
+                found.update(batch.label.contiguous().numpy().tobytes())
+        return found.hexdigest()
 
 
 def open_folds(config: TrainConfig, spec: ModelSpec) -> Folds:
@@ -78,33 +104,46 @@ def open_folds(config: TrainConfig, spec: ModelSpec) -> Folds:
     Raises
     ------
     TrainError
-        No data, no chip of a fold, no chip with lake to learn from, or a split that fails its check.
+        No data, no chip of a fold, no chip with lake to learn from or to measure by, or a split that fails
+        its check. What needs no data is refused first.
     """
-    source, folds, names = _open(config, spec)
-    split = split_of(config.split, folds, names, source.index)
+    stores = _stores(config)
+    split = split_of(config.split, [store.data.fold for store in stores], [s.name for s in stores])
+    before = stage_before(config.model, split)
+    source = _cut(config, spec, stores) if stores else _shards(config, spec)
     index = split.assign(source.index)
     report = split.check(index)
     report.require(despite=config.split.despite)
-    counts = {fold: int((index["fold"] == fold).sum()) for fold in ("train", "val")}
-    for fold, count in counts.items():
-        if count == 0:
+    rows = _rows(config, index, report)
+    ancestry = check_earlier(before, split, index)
+    train, val = (source.select(rows[fold]) for fold in ("train", "val"))
+    return Folds(train, val, split, index, str(report), ancestry.places, ancestry.notes)
+
+
+def _rows(config: TrainConfig, index: pd.DataFrame, report: SplitReport) -> dict[str, Any]:
+    """Rows of the chips to learn from and to measure by; refuses those by which neither can be done."""
+    rows = {fold: np.flatnonzero((index["fold"] == fold).to_numpy()) for fold in ("train", "val")}
+    for fold, found in rows.items():
+        if len(found) == 0:
             raise TrainError(
                 f"no chip is in the fold {fold!r}; add data, or choose another salt, smaller blocks or "
                 f"another stride. The folds are:\n{report}"
             )
-    lakes = index.loc[index["fold"] == "train", "lake_fraction"] >= config.chips.positive
-    if not lakes.any():
+    lake = index["lake_fraction"].to_numpy()
+    if not (lake[rows["train"]] >= config.chips.positive).any():
         raise TrainError(
-            f"none of the {len(lakes)} training chips has lake on {config.chips.positive:.2%} of its pixels "
-            "or more: nothing can be learned; check the labels, their dates and CRS, or lower [chips] "
+            f"none of the {len(rows['train'])} training chips has lake on {config.chips.positive:.2%} of its "
+            "pixels or more: nothing can be learned; check the labels, their dates and CRS, or lower [chips] "
             "positive"
         )
-    ancestry = check_earlier(config.model, split, index)
-    rows = {fold: np.flatnonzero((index["fold"] == fold).to_numpy()) for fold in counts}
     if config.fit.validate_chips is not None:
         rows["val"] = _some(rows["val"], config.fit.validate_chips, config.seed)
-    train, val = (source.select(rows[fold]) for fold in ("train", "val"))
-    return Folds(train, val, split, index, str(report), ancestry.places, ancestry.notes)
+    if not (lake[rows["val"]] > 0).any():
+        raise TrainError(
+            f"none of the {len(rows['val'])} chips of validation has lake, so no IoU can be told; put cubes "
+            "with lakes into the fold val, or raise [fit] validate_chips"
+        )
+    return rows
 
 
 def _some(rows: Any, count: int, seed: int) -> Any:
@@ -114,55 +153,73 @@ def _some(rows: Any, count: int, seed: int) -> Any:
     return np.sort(rng.choice(rows, count, replace=False))
 
 
-def _open(config: TrainConfig, spec: ModelSpec) -> tuple[Any, list[str | None], list[str]]:
-    """Chips, the fold that each of their sources is said to be in, and the names of cubes."""
-    shards = [data for data in config.data if data.shards]
-    if shards and len(config.data) > 1:
-        raise TrainError("Parquet shards are one [[data]] alone; put all shards under one folder")
-    if shards:
-        from xglof.train.parquet import read_shards
+class _Store(NamedTuple):
+    """A cube with what goes with it, as paths."""
 
-        data = shards[0]
-        source = read_shards(
-            data.shards,
-            model=spec,
-            regions=data.regions,
-            years=data.years,
-            ignored=data.ignored,
-            check=data.check,
-            min_valid=config.chips.min_valid if data.check == "pixels" else 0.0,
+    data: DataConfig
+    cube: str
+    label: str
+    scores: str
+
+    @property
+    def name(self) -> str:
+        """In ``split.json``: with its folder, for train and val may have cubes of one name.
+
+        Not the whole path, which tells of its maker and differs where the same data lie elsewhere.
+        """
+        return "/".join(without_query(self.cube).rstrip("/").split("/")[-2:])
+
+
+def _stores(config: TrainConfig) -> list[_Store]:
+    """All cubes of a config, whose labels and score maps are there; none where it has shards."""
+    if any(data.shards for data in config.data):
+        return []
+    return [
+        _Store(
+            data,
+            cube,
+            _beside(data.label, cube, "label"),
+            _beside(data.scores, cube, "score map") if data.scores else "",
         )
-        return source, [None], []
-    return _cut(config, spec)
+        for data in config.data
+        for cube in cube_paths(data)
+    ]
 
 
-def _cut(config: TrainConfig, spec: ModelSpec) -> tuple[Any, list[str | None], list[str]]:
+def _shards(config: TrainConfig, spec: ModelSpec) -> Any:
+    from xglof.train.parquet import read_shards
+
+    data = config.data[0]
+    return read_shards(
+        data.shards,
+        model=spec,
+        regions=data.regions,
+        years=data.years,
+        ignored=data.ignored,
+        check=data.check,
+        min_valid=config.chips.min_valid if data.check == "pixels" else 0.0,
+    )
+
+
+def _cut(config: TrainConfig, spec: ModelSpec, stores: Sequence[_Store]) -> Any:
     from xglof.outputs import read_zarr
     from xglof.train.labels import labels_of
     from xglof.train.sampling import chips
 
-    cubes, labels, scores, lakes = [], [], [], []
-    folds, names = [], []
-    for data in config.data:
-        for path in cube_paths(data):
-            cube = read_zarr(path, chunks=None)
-            cubes.append(cube)
-            label = _beside(data.label, path, "label")
-            labels.append(
-                labels_of(
-                    label, cube, all_touched=data.all_touched, dates=data.dates, tolerance=data.tolerance
-                )
+    cubes, labels = [], []
+    for data, path, label, _ in stores:
+        cubes.append(read_zarr(path, chunks=None))
+        labels.append(
+            labels_of(
+                label, cubes[-1], all_touched=data.all_touched, dates=data.dates, tolerance=data.tolerance
             )
-            lakes.append(None if is_store(label) else label)
-            scores.append(_scores(_beside(data.scores, path, "score map")) if data.scores else None)
-            folds.append(data.fold)
-            names.append(_name(path))
+        )
     settings = config.chips
-    source = chips(
+    return chips(
         cubes,
         label=labels,
-        lakes=lakes,
-        scores=scores,
+        lakes=[None if is_store(store.label) else store.label for store in stores],
+        scores=[_scores(store.scores) if store.scores else None for store in stores],
         model=spec,
         stride=settings.stride,
         min_valid=settings.min_valid,
@@ -170,7 +227,6 @@ def _cut(config: TrainConfig, spec: ModelSpec) -> tuple[Any, list[str | None], l
         count=settings.count,
         seed=derived_seed(config.seed, CHIPS),
     )
-    return source, list(folds), names
 
 
 def cube_paths(data: DataConfig) -> list[str]:
@@ -184,29 +240,17 @@ def cube_paths(data: DataConfig) -> list[str]:
     if "://" in data.cube:
         return [data.cube]
     found = sorted(glob.glob(data.cube))
-    others = {_named_by(pattern, path) for pattern in (data.label, data.scores) for path in found}
-    # a cube may hold its own labels
-    paths = [path for path in found if path not in others or path in _own(data, path)]
+    named = {(_named_by(pattern, cube), cube) for pattern in (data.label, data.scores) for cube in found}
+    others = {path for path, cube in named if path != cube}  # a cube may hold its own labels
+    paths = [path for path in found if path not in others]
     if not paths:
         raise TrainError(f"no cube is at {data.cube}; give the path or the pattern of Zarr stores")
     return paths
 
 
-def _own(data: DataConfig, cube: str) -> Collection[str]:
-    return {_named_by(pattern, cube) for pattern in (data.label, data.scores)}
-
-
 def _named_by(pattern: str, cube: str) -> str:
     """The path that a pattern names for a cube."""
     return pattern.replace("{stem}", Path(cube).stem)
-
-
-def _name(path: str) -> str:
-    """A source's name in ``split.json``: with its folder, for train and val may have cubes of one name.
-
-    Not the whole path, which tells of its maker and differs where the same data lie elsewhere.
-    """
-    return "/".join(without_query(path).rstrip("/").split("/")[-2:])
 
 
 def _beside(pattern: str, cube: str, what: str) -> str:
@@ -231,9 +275,7 @@ def _scores(path: str) -> Any:
     return found["lake_probability"]
 
 
-def split_of(
-    config: SplitConfig, folds: Sequence[str | None], names: Sequence[str], index: pd.DataFrame
-) -> Split:
+def split_of(config: SplitConfig, folds: Sequence[str | None], names: Sequence[str]) -> Split:
     """The split that a config asks for.
 
     Parameters
@@ -241,9 +283,7 @@ def split_of(
     config
         The table.
     folds, names
-        Of every source of the index: the fold that it is said to be in, and its name.
-    index
-        Of the chips.
+        Of every cube: the fold that it is said to be in, and its name. None where the data are shards.
 
     Raises
     ------
@@ -256,11 +296,13 @@ def split_of(
         return read_split(Path(config.file))
     said = [fold for fold in folds if fold is not None]
     if config.scheme == "given" or said:
-        if len(said) != len(folds):
+        if not said or len(said) != len(folds):
             raise TrainError(
                 "[split] scheme is 'given', and not every [[data]] is of cubes that say their fold"
             )
         return Split.given(said, sources=names, ground=config.ground, buffer_m=config.buffer_m or 0.0)
+    if config.scheme == "published":
+        return Split.published()
     if config.scheme == "cryosentinel-v1":
         salt = {} if config.salt is None else {"salt": config.salt}
         return Split.cryosentinel(block_deg=config.block_deg, buffer_deg=config.buffer_deg, **salt)

@@ -49,9 +49,7 @@ def finish(run: Run) -> dict[str, Any]:
             _recalibrate(run, network)
         scores[name] = run.validate(network).as_dict()
     if scores:
-        chosen = max(
-            scores, key=lambda name: (scores[name]["iou"] == scores[name]["iou"], scores[name]["iou"])
-        )
+        chosen = max(scores, key=lambda name: scores[name]["iou"])
         metrics |= {"average": {"kind": chosen, **scores[chosen]}, "averages": scores}
         account = {"average": chosen, "averages": scores, **scores[chosen]}
         by_the_first(run.fabric, lambda: run.write("average", networks[chosen], account))
@@ -178,6 +176,12 @@ def check_average(config: TrainConfig, spec: ModelSpec) -> None:
             "out one of the two"
         )
     if settings.recalibrate_drop is not None:
+        taken_in = [source.modality for source in spec.inputs]
+        if others := sorted(set(settings.recalibrate_drop) - set(taken_in)):
+            raise TrainError(
+                f"[average] recalibrate_drop names {', '.join(others)}; {spec.name!r} takes "
+                f"{', '.join(taken_in)}"
+            )
         try:
             replace(config.augment, drop=settings.recalibrate_drop).check(spec)
         except TrainError as error:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Settings that a run may be taken up with other values of: they change no step.
 _FREE = {"fit.checkpoint_every", "fit.keep", "fit.patience", "chips.threads", "out"}
+#: What a checkpoint knows of its data, in words.
+_DATA = {"chips": "other chips", "pixels": "other pixels of the same chips", "total": "more or fewer chips"}
 
 
 class Run:
@@ -78,6 +80,7 @@ class Run:
         self.done = 0
         self.validations: list[tuple[int, float]] = []
         self._scores: dict[str, float] = {}  # all of the last validation
+        self._data = {"chips": folds.digest, "pixels": folds.pixels, "total": self.total}
         self._take_up()
 
     def _loader(self) -> ChipLoader:
@@ -103,11 +106,12 @@ class Run:
         if state is None:
             return
         check_same(TrainConfig.from_mapping(json.loads(state["config"])), self.config, self.folder)
-        if (state["chips"], state["total"]) != (self.folds.digest, self.total):
-            raise TrainError(
-                f"the run in {self.folder.path} learned from other chips than the config gives now: the data "
-                "have changed; choose another folder"
-            )
+        for key, what in _DATA.items():
+            if state.get(key, self._data[key]) != self._data[key]:
+                raise TrainError(
+                    f"the run in {self.folder.path} learned from {what} than the config gives now: the "
+                    "data have changed; choose another folder"
+                )
         self.learner.take_up(state["learner"])
         self.done = int(state["step"])
         self.validations = [(int(step), float(iou)) for step, iou in state["validations"]]
@@ -133,9 +137,7 @@ class Run:
             "validations": [list(pair) for pair in self.validations],
             "scores": self._scores,
             "config": json.dumps(self.config.recorded()),
-            "chips": self.folds.digest,
-            "total": self.total,
-        }
+        } | self._data
         self.folder.save_checkpoint(self.done, state, keep=self.config.fit.keep)
         if self._just_validated:
             self._after_validation()
@@ -166,13 +168,13 @@ class Run:
     @property
     def best_place(self) -> int:
         """Number of the validation with the highest IoU, the first of equals."""
-        scores = [_known(iou) for _, iou in self.validations]
+        scores = [iou for _, iou in self.validations]
         return scores.index(max(scores))
 
     @property
     def best_steps(self) -> list[int]:
         """Steps of the snapshots that go into the soup."""
-        ranked = sorted(self.validations, key=lambda pair: (-_known(pair[1]), pair[0]))
+        ranked = sorted(self.validations, key=lambda pair: (-pair[1], pair[0]))
         return [step for step, _ in ranked[: self.config.average.soup]]
 
     def take_steps(self) -> None:
@@ -236,11 +238,6 @@ class Run:
         write_network(
             self.folder, name, network, config=self.config, folds=self.folds, steps=self.done, scores=scores
         )
-
-
-def _known(iou: float) -> float:
-    """An IoU that can be compared: none, where there is neither lake nor a mapped one, is the worst."""
-    return iou if iou == iou else -1.0
 
 
 def _counted(config: TrainConfig) -> list[str]:

@@ -302,6 +302,30 @@ class Given:
         return np.full(len(index), "train" in self.given)
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Folds that came with the chips; see :meth:`xglof.train.splits.Split.published`."""
+
+    name: ClassVar[str] = "published-v1"
+    whole_lakes: ClassVar[bool] = False
+    ground: ClassVar[Ground] = "shared"
+    apart_m: ClassVar[float] = 0.0
+
+    def folds(self, index: pandas.DataFrame) -> Words:
+        """The word of ``published_split`` in every row; "dropped" where it is no fold."""
+        if "published_split" not in index:
+            raise TrainError(
+                "the index has no published_split, which the folds of this scheme are; read Parquet shards, "
+                "or choose another scheme"
+            )
+        words = index["published_split"].to_numpy(object)
+        return np.asarray(np.where(np.isin(words, FOLDS), words, DROPPED), object)
+
+    def may_train_on(self, index: pandas.DataFrame) -> Bool:
+        """True everywhere: where the chips of training lie is not known."""
+        return np.full(len(index), True)
+
+
 def _bent(side_m: Float, latitude: Float) -> Float:
     """How far along a meridian a square may begin that meets one at a latitude, m.
 
@@ -322,4 +346,4 @@ def bucket(algorithm: Any, key: str) -> int:
     return int(algorithm(key.encode()).hexdigest()[:8], 16) % 100
 
 
-SCHEMES: Sequence[Any] = (Blocks, CryoSentinelBlocks, Given)
+SCHEMES: Sequence[Any] = (Blocks, CryoSentinelBlocks, Given, Published)

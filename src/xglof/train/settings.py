@@ -34,6 +34,7 @@ class ModelConfig:
         safetensors file or a Lightning checkpoint of the same network. Needed where the model has weights.
     which
         Of a checkpoint that holds both, ``"model"`` or ``"ema"``; ``"auto"`` is what its own loader takes.
+        Like ``part``, only where ``start`` is a path.
     part
         Part of the network that the weights of ``start`` are for, such as ``"encoder"`` for TerraMind's own;
         the rest begins at random, and weights of ``start`` that are for other parts are left aside. All of
@@ -108,6 +109,7 @@ class SplitConfig:
     scheme
         ``"blocks"``: blocks and buffer in metres on the ellipsoid. ``"cryosentinel-v1"``: as published, in
         degrees. ``"given"``: each ``[[data]]`` says its ``fold``; this is so where all of them do.
+        ``"published"``: the fold that Parquet shards say of each chip.
     block_m, buffer_m, shares
         Of ``"blocks"``; shares of train, val and test in per cent. ``buffer_m`` of ``"given"``: how far apart
         the folds are said to be, 0 by default.
@@ -124,7 +126,7 @@ class SplitConfig:
         A ``split.json`` of an earlier training, which a further stage must keep to.
     """
 
-    scheme: Literal["blocks", "cryosentinel-v1", "given"] = "blocks"
+    scheme: Literal["blocks", "cryosentinel-v1", "given", "published"] = "blocks"
     block_m: float = 20_000
     buffer_m: float | None = None
     salt: str | None = None

@@ -20,6 +20,7 @@ from xglof.train.schemes import (
     CryoSentinelBlocks,
     Given,
     Ground,
+    Published,
     Scheme,
     Words,
 )
@@ -37,9 +38,9 @@ _NEEDED = ("longitude", "latitude", "side_m", "source")
 class Split:
     """A rule that gives every chip a fold: "train", "val", "test", or "dropped".
 
-    Make one with :meth:`blocks`, :meth:`cryosentinel` or :meth:`given`. Of a chip it looks at the place only,
-    so that all dates of a place have one fold, and other chips change nothing (lakes aside, see
-    :meth:`blocks`): every stage of a training can share it, whatever chips the stage has.
+    Make one with :meth:`blocks`, :meth:`cryosentinel`, :meth:`given` or :meth:`published`. The first two look
+    at the place of a chip only, so that all dates of a place have one fold, and other chips change nothing
+    (lakes aside, see :meth:`blocks`): every stage of a training can share them, whatever chips the stage has.
 
     Attributes
     ----------
@@ -163,6 +164,15 @@ class Split:
             Another word for a fold, or as many names as there are not folds.
         """
         return cls(Given(tuple(folds), tuple(sources), ground, buffer_m))
+
+    @classmethod
+    def published(cls) -> Split:
+        """The split that came with Parquet shards, chip by chip: scheme ``published-v1``.
+
+        A chip's fold is what its shard says, ``published_split`` in the index; a chip whose word is no fold
+        is dropped. Nothing keeps such folds apart: :meth:`check` tells whether they meet.
+        """
+        return cls(Published())
 
     @property
     def scheme(self) -> str:

@@ -19,7 +19,7 @@ from xglof.train.ground import (
     parallel_radius_m,
     places_of,
 )
-from xglof.train.schemes import DROPPED, FOLDS, Blocks, Given
+from xglof.train.schemes import DROPPED, FOLDS, Blocks, Given, Published
 from xglof.train.split_check import too_near_squares
 from xglof.train.splits import Split, with_folds
 
@@ -247,8 +247,8 @@ def check_stages(
     Raises
     ------
     TrainError
-        They meet; the earlier split is one of given folds, whose places are unknown without its index, or
-        whose worlds have no names.
+        They meet; the earlier split is one of given or published folds, whose places are unknown without its
+        index, or whose worlds have no names.
     """
     judged = later.assign(index)
     judged = judged[judged["fold"].isin(FOLDS[1:])].drop_duplicates([*_SITE, "source"])
@@ -258,7 +258,7 @@ def check_stages(
         trained = with_folds(earlier, earlier_index)
         others = places_of(trained[trained["fold"] == "train"], _SITE)[0].to_numpy(np.float64)
         met, _ = too_near_squares(judged[_SITE].to_numpy(np.float64), others, 0.0)
-    elif isinstance(earlier.rule, Given):
+    elif isinstance(earlier.rule, Given | Published):
         raise TrainError(
             "the start model was trained on given folds, and where its chips lay is not known; pass the "
             "index of the earlier stage, or train this one from other weights"

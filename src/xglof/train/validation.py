@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xglof.errors import TrainError
-from xglof.evaluate.sweep import STEPS, histogram_counts, sweep
+from xglof.evaluate.sweep import STEPS, histogram_counts, sweep_counts
 from xglof.train.batch import ChipBatch, ChipSource, prepare
 from xglof.train.module import Loss, check_logits, on_device
 
@@ -111,7 +111,8 @@ def validate(
     Raises
     ------
     TrainError
-        The network's answer at a labelled pixel is not finite; names the chips.
+        The network's answer at a labelled pixel is not finite; names the chips. Or no pixel of lake is
+        labelled and observed: an IoU would be of nothing.
     """
     network.eval()
     counts = np.zeros((2, STEPS + 1), np.int64)
@@ -134,6 +135,12 @@ def validate(
     sums, table = (fabric.all_reduce(part, reduce_op="sum") for part in (sums, table))
     if sums[2]:
         raise TrainError(_blame(source.index["chip_id"].iloc[bad].tolist(), int(sums[2])))
+    if not table[1].any():
+        raise TrainError(
+            f"none of the {int(sums[1])} chips of validation has a pixel of lake that is labelled and "
+            "observed, so no IoU can be told; put chips with lake into the fold val, or raise [fit] "
+            "validate_chips"
+        )
     return _scores(float(sums[0] / sums[1]), int(sums[1]), table.cpu().numpy())
 
 
@@ -163,10 +170,10 @@ def flipped_mean(network: nn.Module, inputs: dict[str, Tensor], tta: Literal["no
 
 def _scores(loss: float, chips: int, counts: NDArray[np.int64]) -> Validation:
     thresholds = [number / 20 for number in range(1, 20)]
-    table = sweep(counts, thresholds=thresholds)
+    table = sweep_counts(counts, thresholds=thresholds)
     at_half = table.sel(threshold=0.5)
     iou = table["iou"].values
-    best = int(np.nanargmax(iou)) if np.isfinite(iou).any() else thresholds.index(0.5)
+    best = int(np.argmax(iou))
     return Validation(
         loss=loss,
         iou=float(at_half["iou"]),
