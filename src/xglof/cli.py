@@ -209,15 +209,15 @@ def doctor() -> None:
 @app.command(epilog="Example: xglof train configs/terramind-tiny-demo.toml")
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file; see configs/ in the repository.")],
-    restart: Annotated[
+    new: Annotated[
         bool,
-        typer.Option("--restart", help="Refuse a folder that holds a run, in place of going on with it."),
+        typer.Option("--new", help="Refuse a folder that holds a run, in place of going on with it."),
     ] = False,
 ) -> None:
     """Train a model on labelled cubes or shards; a run that was cut off goes on where it was."""
     from xglof.train.training import fit
 
-    trained = fit(config, resume=False if restart else "auto")
+    trained = fit(config, resume=False if new else "auto")
     console = open_console()
     console.print(f"Trained: {trained.average or trained.best}", soft_wrap=True)
     console.print(f"Use it: xglof segment --model {trained.average or trained.best} ...", soft_wrap=True)

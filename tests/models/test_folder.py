@@ -239,6 +239,32 @@ def test_without_links_the_unusual_name_stays(folder: Path, monkeypatch: pytest.
         assert len(list(folder.iterdir())) == 2
 
 
+def test_files_of_the_user_stay(folder: Path, tmp_path: Path) -> None:
+    for name in ("weights-april.safetensors", "weights_2021.safetensors", "notes.txt"):
+        (folder / name).write_text("mine")
+    write_model(SPEC, moved(2), folder)
+    kept = sorted(path.name for path in folder.iterdir())
+    assert kept == [
+        "model.json",
+        "notes.txt",
+        *(f"weights{end}.safetensors" for end in ("-april", "", "_2021")),
+    ]
+    (tmp_path / "weights.safetensors").write_text("mine")
+    with pytest.raises(
+        OutputError, match=r"holds weights\.safetensors without a model\.json; choose another"
+    ):
+        write_model(SPEC, moved(2), tmp_path)
+    assert (tmp_path / "weights.safetensors").read_text() == "mine"
+
+
+def test_a_run_points_to_its_models(folder: Path) -> None:
+    run = folder.parent / "run"
+    (run / "average").mkdir(parents=True)
+    (run / "average" / "model.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"it is a run of xglof train, so give .*run/average"):
+        read_model(run)
+
+
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "model").touch()
     with pytest.raises(OutputError, match="model"):

@@ -128,6 +128,19 @@ def test_values_of_another_type(match: str, changes: dict[str, Any]) -> None:
         (r"\[model\] part is 'encoder', which", {"model": {"part": "encoder"}}),
         (r"\[model\] which is 'ema', .* path of one as start", {"model": {"which": "ema", "start": "own"}}),
         (r"\[split\] scheme is 'published', which only Parquet", {"split": {"scheme": "published"}}),
+        (
+            r"\[split\] has the folds that \[\[data\]\] say and says block_m, salt",
+            {"split": {"block_m": 10_000, "salt": "mine"}},
+        ),
+        (
+            r"\[split\] has the scheme 'blocks' and says block_deg",
+            {"split": {"block_deg": 0.25}, "data": [{"shards": "a"}]},
+        ),
+        (
+            r"\[split\] names a file and says shares, .* leave it out",
+            {"split": {"file": "split.json", "shares": [70, 15, 15]}, "data": [{"shards": "a"}]},
+        ),
+        (r"\[chips\] hard draws by the scores of \[\[data\]\], and none has any", {"chips": {"hard": 0.5}}),
         ("put all shards under one folder", {"data": [{"shards": "a"}, {"shards": "b"}]}),
         (r"\[fit\] batch_size is 0; give 1 or more", {"fit": {"batch_size": 0}}),
         (r"\[chips\] positive is 1.5; give a share", {"chips": {"positive": 1.5}}),

@@ -81,6 +81,14 @@ def test_what_could_not_be_compared_is_said(tmp_path: Path) -> None:
     assert len(real.places) == 2, "simulated places lie nowhere"
 
 
+def test_the_same_cubes_are_known_though_one_stage_calls_them_worlds(tmp_path: Path) -> None:
+    worlds = Split.given(["train", "val"], sources=["a/1.zarr", "b/1.zarr"], ground="separate")
+    for first, second in ((worlds, SPLIT), (SPLIT, worlds)):
+        start = ModelConfig(start=first_stage(tmp_path / first.digest[:8], first))
+        with pytest.raises(TrainError, match=r"1 of 1 places of validation.*start model was trained on"):
+            compared(start, second, index(THERE, HERE, split=second))
+
+
 def test_places_that_are_none(tmp_path: Path) -> None:
     start = Path(first_stage(tmp_path / "model"))
     (start / "places.csv").write_text("source,longitude\n0,77\n")

@@ -34,6 +34,15 @@ def opened(config: TrainConfig) -> Folds:
     return open_folds(config, spec_of(config))
 
 
+def test_a_cube_is_named_once(data: Path) -> None:
+    """Or a valley that is a world of its own would be learned from and measured by."""
+    tables = learners.tables(data, data / "unused", split={"ground": "separate"})
+    tables["data"][1]["cube"] = tables["data"][1]["cube"].replace("val-", "*-")
+    config = TrainConfig.from_mapping(tables)
+    with pytest.raises(TrainError, match=r"train-0\.zarr is named more than once in \[\[data\]\]"):
+        open_folds(config, spec_of(config))
+
+
 def test_labels_and_scores_among_cubes_are_none(tmp_path: Path) -> None:
     for name in ("a{1}", "a{1}-lake", "a{1}-score", "b", "b-lake", "all"):
         (tmp_path / f"{name}.zarr").mkdir()

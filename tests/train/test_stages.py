@@ -173,7 +173,10 @@ def test_worlds_of_their_own_are_known_by_name() -> None:
     valleys = Split.given(["train", "val"], sources=["a", "b"], ground="separate")
     index = chips_at([77.0, 77.0], 43.0, source=[0, 1])
     check_stages(valleys, valleys, index)
-    check_stages(valleys, Split.given(["val"]), index.iloc[:1], earlier_index=index)
+    near = chips_at([77.00001], 43.0, source=[0])  # its ground would be in common, had valleys any
+    check_stages(valleys, Split.given(["val"]), near, earlier_index=index)
+    with pytest.raises(TrainError, match="1 of 1 places"):  # the same cube, called ground now
+        check_stages(valleys, Split.given(["val"]), index.iloc[:1], earlier_index=index)
     check_stages(Split.blocks(), valleys, index)
     swapped = Split.given(["train", "test"], sources=["b", "a"], ground="separate")
     with pytest.raises(TrainError, match="1 of 1 places"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def test_a_training_that_gets_no_better_ends(
 
 def test_a_mean_that_begins_at_the_very_end(data: Path, tmp_path: Path) -> None:
     """Whatever share of a run is over before it begins, the weights of the last step are in it."""
-    average = {"swa_start": 0.999, "use": "swa"}
+    average = {"swa_start": 0.999, "use": "swa", "recalibrate": 0}
     ended = fit(learners.config(data, tmp_path / "run", average=average, fit={"steps": 4}), quiet=True)
     assert ended.average is not None
     assert ended.metrics["average"]["kind"] == "swa"
@@ -313,7 +314,8 @@ def test_folds_that_are_empty_or_too_near(data: Path, tmp_path: Path) -> None:
     train = entry(data / "train-0.zarr", label, "train")
     with pytest.raises(TrainError, match="no chip is in the fold 'val'"):
         fit(learners.config(data, tmp_path / "run", data=[train]), quiet=True)
-    near = [train, entry(data / "train-0.zarr", label, "val")]
+    shutil.copytree(data / "train-0.zarr", tmp_path / "copy.zarr")
+    near = [train, entry(tmp_path / "copy.zarr", label, "val")]
     with pytest.raises(TrainError, match="the split fails its check"):
         fit(learners.config(data, tmp_path / "run", data=near), quiet=True)
 

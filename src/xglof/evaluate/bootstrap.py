@@ -143,8 +143,8 @@ def bootstrap_intervals(
     Warns
     -----
     UserWarning
-        Fewer than 20 blocks with a lake: the interval is far too narrow. With more it is still somewhat so: an
-        interval of 95% held the truth in 87 of 100 simulated cases at 20 blocks, in 92 at 50.
+        Fewer than 20 blocks with a lake: the interval is far too narrow. With more it is still somewhat so:
+        one of 95% held the truth in 87 of 100 simulated cases at 20 blocks, in 92 at 50.
 
     Raises
     ------

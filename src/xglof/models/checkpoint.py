@@ -255,9 +255,12 @@ def _sorted_out(file: Path, content: Mapping[str, Any], stand_ins: tuple[str, ..
     model = {name: tensor for name, tensor in state.items() if name not in averages}
     ema = {_without_average(name): state[name] for name in averages} or _shadow(content)
     if not model and not ema:
-        raise ModelError(
-            f"{file} holds no tensors under {', '.join(_STATES)} or at the top; give a checkpoint"
-        )
+        hint = "give a checkpoint"
+        if "learner" in content:
+            hint = (
+                "a checkpoint of xglof train goes on with its run; take the folders best or average beside it"
+            )
+        raise ModelError(f"{file} holds no tensors under {', '.join(_STATES)} or at the top; {hint}")
     return Checkpoint(file, kind, model, ema, "model" if model else "ema", stand_ins)
 
 
@@ -355,7 +358,10 @@ def _explained(file: Path, names: tuple[str, ...], *, zipped: bool = False) -> I
         if zipped and "Unsupported operand" in str(error):
             what = what or "a pickle of a protocol that torch only reads in full"
         if not what:
-            raise ModelError(f"{file} is no checkpoint of PyTorch, or a damaged one: {error}") from error
+            told = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+            raise ModelError(
+                f"{file} is no checkpoint of PyTorch, or a damaged one ({told}); fetch it again"
+            ) from error
         raise ModelError(
             f"{file} can't be read without running what it holds: {what}. `xglof models convert --trust` "
             "would run it, with all your rights: do so only for a file of someone you trust, or ask them for "

@@ -180,7 +180,8 @@ def _check_digest(file: HubFile, found: str, given: str | None, recorded: str | 
     for where, expected in known.items():
         if expected is not None and expected.lower() != found:
             raise ModelError(
-                f"{file.uri} has SHA-256 {found}, expected {expected} ({_WHERE[where]}); remove {file.path} "
-                "and fetch again, and ask its author if that does not help"
+                f"{file.uri} has SHA-256 {found}, expected {expected} ({_WHERE[where]}); check the expected "
+                f"one, else remove {os.path.realpath(file.path)} and fetch again, and ask its author if that "
+                "does not help"
             )
     return [where for where, expected in known.items() if expected is not None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
@@ -37,6 +38,7 @@ FACTORIES = (
 
 _FORMAT, _VERSION = "xglof-model", 1
 _ASIDE = ".writing-"
+_OWN_NAME = re.compile(r"weights-[0-9a-f]{8}\.safetensors")
 
 
 def write_model(
@@ -93,20 +95,22 @@ def write_model(
     _check_finite(spec, state)
     _check_survives(spec)
     texts = {_file_name(name): _as_text(name, value) for name, value in (extra or {}).items()}
+    if (place / WEIGHTS_FILE).exists() and not (place / MODEL_FILE).exists():
+        raise OutputError(
+            f"{place} holds {WEIGHTS_FILE} without a {MODEL_FILE}; choose another folder, or move that file"
+        )
     with _writing(place):
         place.mkdir(parents=True, exist_ok=True)
         old = _weights_named(place)
-        name = WEIGHTS_FILE
-        if old == name:  # the old file stays whole until model.json names the new one
-            name = f"weights-{os.urandom(4).hex()}.safetensors"
+        # what is there already stays whole until model.json names the new file
+        name = f"weights-{os.urandom(4).hex()}.safetensors"
         digest = _put_weights(state, place / name)
         for extra_name, text in texts.items():
             _put_text(text, place / extra_name)
         document = _document_of(spec) | {"source": dict(source or {})}
         _put_document(document, name, digest, place)
-        if name != WEIGHTS_FILE:
-            _take_usual_name(document, place, name, digest)
-        _clean(place)
+        _take_usual_name(document, place, name, digest)
+        _clean(place, old)
     return place
 
 
@@ -170,10 +174,11 @@ def _document(file: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelError(
-            f"{file.parent} holds no {MODEL_FILE}, so it is no model folder; give one that xglof train, "
-            "xglof models convert or write_model made"
-        ) from error
+        inside = [name for name in ("average", "best") if (file.parent / name / MODEL_FILE).is_file()]
+        hint = "give one that xglof train, xglof models convert or write_model made"
+        if inside:
+            hint = f"it is a run of xglof train, so give {' or '.join(str(file.parent / n) for n in inside)}"
+        raise ModelError(f"{file.parent} holds no {MODEL_FILE}, so it is no model folder; {hint}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{file} can't be read: {error}; write the model again") from error
     if not isinstance(document, dict) or document.get("format") != _FORMAT or "spec" not in document:
@@ -348,11 +353,11 @@ def _take_usual_name(document: dict[str, Any], place: Path, name: str, digest: s
     _put_document(document, WEIGHTS_FILE, digest, place)
 
 
-def _clean(place: Path) -> None:
-    """Remove weights that are no longer named, and what a killed writer left."""
+def _clean(place: Path, old: str | None) -> None:
+    """Remove the weights that were named before, and what a killed writer left, but no file of the user."""
     named = _weights_named(place)
     for file in place.glob("weights*.safetensors"):
-        if file.name != named:
+        if file.name != named and (file.name == old or _OWN_NAME.fullmatch(file.name)):
             file.unlink(missing_ok=True)
     _remove_aside(place)
 

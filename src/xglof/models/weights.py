@@ -85,7 +85,7 @@ class Weights:
             As :meth:`locate`, and if the digest differs.
         """
         found = file_digest(self.locate())
-        if found != self.sha256:
+        if found != self.sha256.lower():
             raise ModelError(
                 f"weights {self.path} have SHA-256 {found}, expected {self.sha256}: the file is damaged or "
                 "another one; fetch it again or correct the model's sha256"

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xglof.train.batch import prepare
     from xglof.train.chip_audit import audit_chips
     from xglof.train.config import TrainConfig, read_config
     from xglof.train.dataset import ChipDataset
@@ -30,6 +31,7 @@ __all__ = [
     "chips",
     "fit",
     "leakage",
+    "prepare",
     "rasterise",
     "read_config",
     "read_shards",
@@ -49,6 +51,7 @@ _HOMES = {
     "chips": "sampling",
     "fit": "training",
     "leakage": "stages",
+    "prepare": "batch",
     "rasterise": "labels",
     "read_config": "config",
     "read_shards": "parquet",

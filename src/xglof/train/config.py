@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xglof.errors import TrainError
+from xglof.models.registry import names
 from xglof.train.augment import Augmentation
 from xglof.train.settings import (
     AverageConfig,
@@ -125,7 +126,7 @@ def _with_paths(config: TrainConfig, base: Path) -> TrainConfig:
 
     model = config.model
     folder = absolute(model.name)
-    if model.name and (os.sep in model.name or Path(folder).is_dir()):
+    if model.name not in ("", *names()) and (os.sep in model.name or Path(folder).is_dir()):
         model = replace(model, name=folder)
     if model.start not in ("", "random", "own"):
         model = replace(model, start=absolute(model.start))
@@ -212,6 +213,8 @@ def _check_numbers(config: TrainConfig) -> None:
         )
     if config.seed < 0:
         raise TrainError(f"seed is {config.seed}; give 0 or more")
+    if config.chips.hard is not None and not any(data.scores for data in config.data):
+        raise TrainError("[chips] hard draws by the scores of [[data]], and none has any; leave it out")
 
 
 _AT_LEAST_ONE = {
@@ -274,3 +277,28 @@ def _check_data(config: TrainConfig) -> None:
         raise TrainError("Parquet shards are one [[data]] alone; put all shards under one folder")
     if config.split.scheme == "published" and not all(data.shards for data in config.data):
         raise TrainError("[split] scheme is 'published', which only Parquet shards have; choose another")
+    _check_split(config.split, given=all(given))
+
+
+#: By scheme, the settings that it takes beside ``despite``.
+_OF_SCHEMES = {
+    "blocks": {"block_m", "buffer_m", "salt", "shares"},
+    "cryosentinel-v1": {"block_deg", "buffer_deg", "salt"},
+    "given": {"buffer_m", "ground"},
+    "published": set[str](),
+}
+
+
+def _check_split(split: SplitConfig, *, given: bool) -> None:
+    """Refuse settings that would be passed over: one who wrote them counts on them."""
+    kind = "file" if split.file else "given" if given else split.scheme
+    taken = {"file"} if split.file else _OF_SCHEMES[kind]
+    asked = {f.name for f in fields(split) if getattr(split, f.name) != f.default} - {"despite", "scheme"}
+    if kind != split.scheme and split.scheme != "blocks":
+        asked.add("scheme")
+    if unused := sorted(asked - taken):
+        why = {"file": "names a file", "given": "has the folds that [[data]] say"}
+        raise TrainError(
+            f"[split] {why.get(kind, f'has the scheme {kind!r}')} and says {', '.join(unused)}, which that "
+            f"does not take; leave {'it' if len(unused) == 1 else 'them'} out"
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xglof.errors import TrainError, XglofError
-from xglof.models.registry import get_spec
+from xglof.models.registry import get_spec, names
 from xglof.train.settings import ModelConfig
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _weights_of(model: ModelConfig) -> Path:
     """Where the weights to start from lie: those of a registered model are beside its package's files."""
     if model.start != "own":
         return Path(model.start)
-    if Path(model.name).is_dir():
+    if model.name not in names():
         return Path(model.name)
     weights = get_spec(model.name).weights
     assert weights is not None  # noqa: S101  # spec_of() asked

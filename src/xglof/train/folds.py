@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +176,7 @@ def _stores(config: TrainConfig) -> list[_Store]:
     """All cubes of a config, whose labels and score maps are there; none where it has shards."""
     if any(data.shards for data in config.data):
         return []
-    return [
+    stores = [
         _Store(
             data,
             cube,
@@ -184,6 +186,13 @@ def _stores(config: TrainConfig) -> list[_Store]:
         for data in config.data
         for cube in cube_paths(data)
     ]
+    counts = Counter(store.cube if "://" in store.cube else os.path.realpath(store.cube) for store in stores)
+    if twice := [path for path, count in counts.items() if count > 1]:
+        raise TrainError(
+            f"the cube {without_query(twice[0])} is named more than once in [[data]], and could be learned "
+            "from and measured by; name each cube once"
+        )
+    return stores
 
 
 def _shards(config: TrainConfig, spec: ModelSpec) -> Any:

@@ -137,8 +137,8 @@ def repaired_polygons(shapes: Objects) -> tuple[Objects, NDArray[np.bool_]]:
     wrong = ~np.isin(shapely.get_type_id(shapes), _POLYGONS) | shapely.is_empty(shapes)
     if wrong.any():
         raise TrainError(
-            f"{wrong.sum()} of {len(shapes)} geometries are no polygons (missing, empty, points or lines); "
-            "drop them"
+            f"{wrong.sum()} of {len(shapes)} geometries are no polygons (missing, empty, points or lines), "
+            f"the first in row {int(wrong.argmax())}; drop them"
         )
     broken = ~shapely.is_valid(shapes)
     if broken.any():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -69,21 +70,23 @@ def averaged(run: Run) -> dict[str, nn.Module]:
 
 
 def _recalibrate(run: Run, network: nn.Module) -> None:
-    """Measure batch norms again. Each process has its own batches; the first one's statistics are written."""
+    """Measure batch norms again, over chips drawn from all blocks, as a short walk would see a few alone.
+
+    Each process has its own batches; the first one's statistics are written.
+    """
     settings, drawing = run.config.average, run.learner.drawing
     if settings.recalibrate_drop is not None:
         augmentation = replace(drawing.augmentation, drop=settings.recalibrate_drop)
         drawing = replace(drawing, augmentation=augmentation)
 
+    sets = run.folds.train.index["modalities"].nunique()
+    batches = settings.recalibrate + sets  # of each set of modalities, one may not be full
+    chips = batches * run.config.fit.batch_size * run.fabric.world_size
+    loader = run.loader_of(chips, RECALIBRATE)
+
     def inputs() -> Iterator[dict[str, Tensor]]:
-        epoch = number = 0
-        while True:
-            for batch in run.loader.batches(epoch):
-                if number == settings.recalibrate:
-                    return
-                yield dict(drawing.sample(batch, number, purpose=RECALIBRATE).inputs)
-                number += 1
-            epoch += 1
+        for number, batch in enumerate(islice(loader.batches(0), settings.recalibrate)):
+            yield dict(drawing.sample(batch, number, purpose=RECALIBRATE).inputs)
 
     with run.fabric.autocast():
         recalibrate_batch_norm(network, inputs())

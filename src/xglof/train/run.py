@@ -84,16 +84,26 @@ class Run:
         self._take_up()
 
     def _loader(self) -> ChipLoader:
+        """Batches to learn from. A run that is shorter than an epoch has chips of all blocks nevertheless."""
+        fit, wanted = self.config.fit, self.config.chips.epoch_chips
+        loader = self.loader_of(wanted, BATCHES)
+        if wanted is None and 0 < fit.steps * fit.accumulate < len(loader):
+            chips = fit.steps * fit.accumulate * fit.batch_size * self.fabric.world_size
+            loader = self.loader_of(chips, BATCHES)
+        return loader
+
+    def loader_of(self, epoch_chips: int | None, purpose: int) -> ChipLoader:
+        """Training chips in full batches, so many an epoch, in an order of its own for every purpose."""
         chips = self.config.chips
         return ChipLoader(
             self.folds.train,
             batch_size=self.config.fit.batch_size,
-            seed=derived_seed(self.config.seed, BATCHES),
+            seed=derived_seed(self.config.seed, purpose),
             balance=chips.balance or None,
             positive=chips.positive,
             hard=chips.hard,
             dates=chips.dates,
-            epoch_chips=chips.epoch_chips,
+            epoch_chips=epoch_chips,
             mix=chips.mix,
             threads=chips.threads,
             rank=self.fabric.global_rank,

@@ -152,7 +152,9 @@ class ChipsConfig:
         Chips with lake to chips without, 3 to 1 by default, 0 for as they come; a chip has lake where at
         least the share ``positive`` of it is.
     epoch_chips
-        Chips of an epoch; as many as the balance gives by default.
+        Chips of an epoch; as many as the balance gives by default, or those of the whole run where that is
+        shorter. An epoch walks once through the blocks of all cubes, so fewer chips mix more places in
+        neighbouring batches, and blocks are read more often.
     hard
         Share of the chips without lake that are drawn by how much lake the ``scores`` see in them; half by
         default where there are scores.
@@ -242,8 +244,8 @@ class AverageConfig:
     soup
         How many of the snapshots that scored best in validation are averaged at the end; 0 for none.
     recalibrate
-        Batches over which the statistics of batch norms are measured again, for averaged weights. They are
-        augmented as in training.
+        Batches over which the statistics of batch norms are measured again, for averaged weights, whose own
+        belong to none of them. They are drawn from all cubes and augmented as in training.
     recalibrate_drop
         By modality, the chance that such a batch goes without it; as in training where it is absent.
     use
@@ -253,7 +255,7 @@ class AverageConfig:
     ema: float = 0.0
     swa_start: float = 1.0
     soup: int = 0
-    recalibrate: int = 0
+    recalibrate: int = 100
     recalibrate_drop: Mapping[str, float] | None = None
     use: Literal["ema", "swa", "soup", "best"] = "best"
 

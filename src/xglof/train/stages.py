@@ -31,6 +31,8 @@ Bounds = tuple[float, float, float, float]
 #: Points a side at which a chip is looked at: shares of its area are of 256.
 _POINTS = 16
 _SITE = ["longitude", "latitude", "side_m"]
+#: Digits of a place that are compared.
+_DIGITS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +236,8 @@ def check_stages(
     ----------
     earlier, later
         The splits of two stages of one model. Where sources are worlds of their own, places are not compared,
-        and a world is known by the name of its source; no such world meets the ground of another split.
+        and a world is known by the name of its source. Where one split alone has such worlds, chips of both
+        meet only at the very same place, as those of the same cubes do.
     index
         Chips of the later stage, as :meth:`Split.assign` takes it.
     earlier_index
@@ -253,7 +256,7 @@ def check_stages(
     judged = later.assign(index)
     judged = judged[judged["fold"].isin(FOLDS[1:])].drop_duplicates([*_SITE, "source"])
     if "separate" in (earlier.rule.ground, later.rule.ground):
-        met = _in_a_world_of_training(earlier, later, judged)
+        met = _in_a_world_of_training(earlier, later, judged, earlier_index)
     elif earlier_index is not None:
         trained = with_folds(earlier, earlier_index)
         others = places_of(trained[trained["fold"] == "train"], _SITE)[0].to_numpy(np.float64)
@@ -276,11 +279,13 @@ def check_stages(
         )
 
 
-def _in_a_world_of_training(earlier: Split, later: Split, judged: pandas.DataFrame) -> NDArray[np.bool_]:
+def _in_a_world_of_training(
+    earlier: Split, later: Split, judged: pandas.DataFrame, earlier_index: pandas.DataFrame | None
+) -> NDArray[np.bool_]:
     """Whether the source of each row was one of training, where sources are worlds of their own."""
     before, now = earlier.rule, later.rule
     if not isinstance(before, Given) or not isinstance(now, Given) or before.ground != now.ground:
-        return np.zeros(len(judged), bool)
+        return _of_the_same_cubes(earlier, judged, earlier_index)
     if not before.sources or not now.sources:
         raise TrainError(
             "both stages have sources that are worlds of their own, and without names nobody can tell "
@@ -288,3 +293,19 @@ def _in_a_world_of_training(earlier: Split, later: Split, judged: pandas.DataFra
         )
     trained = {name for name, fold in zip(before.sources, before.given, strict=True) if fold == "train"}
     return np.isin(np.array(now.sources)[judged["source"].to_numpy(np.int64)], sorted(trained))
+
+
+def _of_the_same_cubes(
+    earlier: Split, judged: pandas.DataFrame, earlier_index: pandas.DataFrame | None
+) -> NDArray[np.bool_]:
+    """Whether each row has the place of a training chip, where one stage alone has worlds of its own.
+
+    No ground is in common then, but the cubes may be: chips of other cubes do not agree in all digits.
+    """
+    if earlier_index is None:
+        return np.zeros(len(judged), bool)
+    trained = with_folds(earlier, earlier_index)
+    trained = trained.loc[trained["fold"] == "train", _SITE].round(_DIGITS)
+    known = set(trained.itertuples(index=False, name=None))
+    sites = judged[_SITE].round(_DIGITS).itertuples(index=False, name=None)
+    return np.fromiter((site in known for site in sites), bool, len(judged))

@@ -130,7 +130,10 @@ def make_fabric(config: TrainConfig, spec: ModelSpec) -> Fabric:
             and _LIGHTNINGS not in type(error).__name__
         ):
             raise
-        raise TrainError(f"[fit] asks for what is not there: {error}") from error
+        raise TrainError(
+            f"[fit] asks for what is not there: {error} Leave accelerator, devices and strategy out to take "
+            "what there is"
+        ) from error
 
 
 _LIGHTNINGS = "Misconfiguration"
@@ -185,12 +188,23 @@ def _checked_network(config: TrainConfig, spec: ModelSpec) -> nn.Module:
     from xglof.train.outcome import check_average
     from xglof.train.start import first_network
 
-    config.augment.check(spec)
+    _check_augmented(config, spec)
     check_average(config, spec)
     compose(config.loss.weights, **asdict(config.loss.settings))
     network = first_network(config, spec)
     optimiser_of(config, network)
     return network
+
+
+def _check_augmented(config: TrainConfig, spec: ModelSpec) -> None:
+    """Refuse what can't be done to the model's inputs, and names of others, which would be passed over."""
+    taken = [source.modality for source in spec.inputs]
+    for key in ("jitter", "noise", "drop"):
+        if others := sorted(set(getattr(config.augment, key)) - set(taken)):
+            raise TrainError(
+                f"[augment] {key} names {', '.join(others)}; {spec.name!r} takes {', '.join(taken)}"
+            )
+    config.augment.check(spec)
 
 
 def _finished(folder: RunFolder, config: TrainConfig) -> Trained | None:
