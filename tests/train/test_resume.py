@@ -37,7 +37,7 @@ EVERYTHING: dict[str, Any] = {
         "noise": {"DEM": {"offset": 0.1}},
         "drop": {"DEM": 0.3},
     },
-    "average": {"ema": 0.8, "swa_start": 0.5, "soup": 2, "recalibrate": 3},
+    "average": {"ema": 0.8, "swa_start": 0.5, "soup": 2, "recalibrate": 3, "settle": 0.6},
     "fit": {
         "steps": 8,
         "batch_size": 4,

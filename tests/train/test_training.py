@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -134,6 +135,31 @@ def test_a_mean_that_begins_at_the_very_end(data: Path, tmp_path: Path) -> None:
     mean, last = (load_file(path / "weights.safetensors") for path in (ended.average, ended.best))
     assert ended.metrics["best"]["step"] == 4, "the only validation"
     assert all(torch.equal(mean[key], last[key]) for key in mean)
+
+
+def test_settled_norms_stay_and_are_those_of_the_averages(data: Path, tmp_path: Path) -> None:
+    fitted = {"steps": 6, "validate_every": 6, "checkpoint_every": 1, "keep": 6}
+    average = {"ema": 0.5, "swa_start": 0.1, "recalibrate": 2, "settle": 0.5}
+    out = tmp_path / "run"
+    ended = fit(learners.config(data, out, average=average, fit=fitted), quiet=True)
+    found: dict[str, list[torch.Tensor]] = {"network": [], "ema": [], "swa": []}
+    for step in range(1, 7):
+        state = torch.load(out / "checkpoints" / f"step-{step:08}.ckpt", weights_only=True)["learner"]
+        networks = {"network": state["network"]} | {
+            name: kept["network"] for name, kept in state["averages"].items()
+        }
+        for name, tensors in networks.items():
+            found[name].append(tensors["norm.running_var"])
+    own = found["network"]
+    assert not any(torch.equal(first, second) for first, second in itertools.pairwise(own[:4]))
+    for name in found:
+        for settled in found[name][3:]:  # step 4 is the first with them
+            torch.testing.assert_close(settled, own[3], rtol=1e-6, atol=0)
+    written = load_file(ended.average / "weights.safetensors")  # type: ignore[operator]
+    torch.testing.assert_close(written["norm.running_var"], own[3], rtol=1e-6, atol=0)
+    unmeasured = learners.config(data, tmp_path / "bad", average={"settle": 0.5, "recalibrate": 0})
+    with pytest.raises(TrainError, match=r"settle measures norms over recalibrate batches; give 1 or more"):
+        fit(unmeasured, quiet=True)
 
 
 def test_what_the_caller_sees_and_keeps(

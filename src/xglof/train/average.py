@@ -158,6 +158,13 @@ class RunningAverage:
         return self._network
 
     @torch.no_grad()
+    def take_norms(self, network: nn.Module) -> None:
+        """Take the statistics of a network's batch norms as they are."""
+        theirs = batch_norms(network)
+        for name, layer in batch_norms(self._network).items():
+            layer.load_state_dict(theirs[name].state_dict() | dict(layer.named_parameters()))
+
+    @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Take the weights of a network into the mean, where it is their turn.
 
@@ -213,6 +220,11 @@ def _check_precision(network: nn.Module) -> None:
             )
 
 
+def batch_norms(network: nn.Module) -> dict[str, nn.Module]:
+    """The layers of a network that keep statistics of batches, by name; wrappers are looked through."""
+    return {name: layer for name, layer in bare(network).named_modules() if _measures(layer)}
+
+
 def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> int:
     """Number of batches over which the statistics of batch normalisations were measured anew.
 
@@ -239,7 +251,7 @@ def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Mapping[str, Te
         There is no batch, or one that is too small to have a variance, or a statistic is not finite.
     """
     inner = bare(network)
-    norms = {name: layer for name, layer in inner.named_modules() if _measures(layer)}
+    norms = batch_norms(inner)
     if not norms:
         return 0
     used = 0

@@ -237,7 +237,7 @@ _AT_LEAST_NOTHING = {
 }
 _SHARES = {
     "optimiser": ("warmup", "floor", "floor_from"),
-    "average": ("ema", "swa_start"),
+    "average": ("ema", "swa_start", "settle"),
     "chips": ("min_valid", "positive", "hard"),
 }
 

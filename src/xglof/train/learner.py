@@ -74,6 +74,8 @@ class Learner:
         )
         compiled: Any = torch.compile(self.network) if config.fit.compile else self.network
         wrapped, self._wrapped_optimiser = fabric.setup(compiled, own)
+        #: The step before which batch norms are measured, to stay so.
+        self.settled_from = round(config.average.settle * steps)
         self.drawing = Drawing(spec, config.augment, config.seed, fabric.global_rank, fabric.device)
         self._step = Step(
             fabric,
@@ -84,6 +86,7 @@ class Learner:
             self.drawing,
             rates.clip,
             index,
+            settled_from=self.settled_from,
         )
         self.averages = self._running(config, steps)
 
@@ -106,6 +109,11 @@ class Learner:
         for average in self.averages.values():
             average.update(self.network)
         return values
+
+    def hand_on_norms(self) -> None:
+        """Give the averages the statistics of the network's batch norms, with which it learns from now on."""
+        for average in self.averages.values():
+            average.take_norms(self.network)
 
     def state(self) -> dict[str, Any]:
         """What goes on from here with the same bits: numbers, texts and tensors only."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from xglof.errors import TrainError
 from xglof.models.spec import ModelSpec
 from xglof.train.augment import Augmentation, augment
+from xglof.train.average import batch_norms
 from xglof.train.batch import ChipBatch, Sample, prepare
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
 # what random numbers are for: equal steps of different purposes must not share them
-START, BATCHES, AUGMENT, NETWORK, RECALIBRATE, CHIPS = range(6)
+START, BATCHES, AUGMENT, NETWORK, RECALIBRATE, CHIPS, SETTLE = range(7)
 
 
 class Loss(Protocol):
@@ -105,6 +106,8 @@ class Step:
         Largest norm of the gradients; 0 for any.
     index
         Of the chips: names them where a loss is not finite.
+    settled_from
+        The step from which on batch norms keep their statistics.
     """
 
     fabric: Fabric
@@ -115,6 +118,7 @@ class Step:
     drawing: Drawing
     clip: float
     index: pd.DataFrame
+    settled_from: int
 
     def take(self, step: int, batches: Sequence[ChipBatch]) -> dict[str, float]:
         """Move the weights once; the loss and its parts, the norm of the gradients and the learning rate.
@@ -134,6 +138,9 @@ class Step:
         told: list[Tensor] = []
         names: list[str] = []
         self.network.train()
+        if step >= self.settled_from:
+            for layer in batch_norms(self.network).values():
+                layer.eval()
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
             with self.fabric.no_backward_sync(self.network, enabled=not last):

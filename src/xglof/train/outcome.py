@@ -46,8 +46,9 @@ def finish(run: Run) -> dict[str, Any]:
     networks = averaged(run)
     scores = {}
     for name, network in networks.items():
-        if run.config.average.recalibrate:
-            _recalibrate(run, network)
+        settings = run.config.average
+        if settings.recalibrate and (settings.settle == 1 or name == "soup"):  # whose snapshots may be older
+            measure_norms(run, network, RECALIBRATE)
         scores[name] = run.validate(network).as_dict()
     if scores:
         chosen = max(scores, key=lambda name: scores[name]["iou"])
@@ -69,7 +70,7 @@ def averaged(run: Run) -> dict[str, nn.Module]:
     return found if wanted == "best" else {wanted: found[wanted]}
 
 
-def _recalibrate(run: Run, network: nn.Module) -> None:
+def measure_norms(run: Run, network: nn.Module, purpose: int) -> None:
     """Measure batch norms again, over chips drawn from all blocks, as a short walk would see a few alone.
 
     Each process has its own batches; the first one's statistics are written.
@@ -78,15 +79,14 @@ def _recalibrate(run: Run, network: nn.Module) -> None:
     if settings.recalibrate_drop is not None:
         augmentation = replace(drawing.augmentation, drop=settings.recalibrate_drop)
         drawing = replace(drawing, augmentation=augmentation)
-
     sets = run.folds.train.index["modalities"].nunique()
     batches = settings.recalibrate + sets  # of each set of modalities, one may not be full
     chips = batches * run.config.fit.batch_size * run.fabric.world_size
-    loader = run.loader_of(chips, RECALIBRATE)
+    loader = run.loader_of(chips, purpose)
 
     def inputs() -> Iterator[dict[str, Tensor]]:
         for number, batch in enumerate(islice(loader.batches(0), settings.recalibrate)):
-            yield dict(drawing.sample(batch, number, purpose=RECALIBRATE).inputs)
+            yield dict(drawing.sample(batch, number, purpose=purpose).inputs)
 
     with run.fabric.autocast():
         recalibrate_batch_norm(network, inputs())
@@ -167,6 +167,8 @@ def check_average(config: TrainConfig, spec: ModelSpec) -> None:
         ends; or norms are to be measured without a modality that the model requires.
     """
     settings = config.average
+    if settings.settle < 1 and not settings.recalibrate:
+        raise TrainError("[average] settle measures norms over recalibrate batches; give 1 or more of them")
     taken = {"ema": settings.ema > 0, "swa": settings.swa_start < 1, "soup": settings.soup > 0}
     if settings.use != "best" and not taken[settings.use]:
         raise TrainError(

@@ -16,8 +16,8 @@ from xglof.train.curve import Board, Curve
 from xglof.train.folds import Folds
 from xglof.train.learner import Learner
 from xglof.train.loader import ChipLoader
-from xglof.train.module import BATCHES, derived_seed
-from xglof.train.outcome import write_network
+from xglof.train.module import BATCHES, SETTLE, derived_seed
+from xglof.train.outcome import measure_norms, write_network
 from xglof.train.run_folder import RunFolder, by_the_first
 from xglof.train.telling import Telling
 from xglof.train.validation import Validation, validate
@@ -207,6 +207,9 @@ class Run:
             telling = stack.enter_context(Telling(self._console, self.total, self.done))
             batches = stack.enter_context(closing(self._batches()))
             while not self.over:
+                if self.done == self.learner.settled_from:
+                    measure_norms(self, self.learner.network, SETTLE)
+                    self.learner.hand_on_norms()
                 self._one(batches, telling, logs)
 
     def _one(self, batches: Iterator[ChipBatch], telling: Telling, logs: list[Curve | Board]) -> None:

@@ -246,6 +246,11 @@ class AverageConfig:
     recalibrate
         Batches over which the statistics of batch norms are measured again, for averaged weights, whose own
         belong to none of them. They are drawn from all cubes and augmented as in training.
+    settle
+        Share of the steps after which batch norms are measured over as many batches and then kept: from there
+        on the network learns with the statistics that it will have in inference. 1 for never. It is for
+        networks that must do without a modality: each batch of training lacks it or has it, and statistics of
+        a batch fit either case, while those of inference must fit both.
     recalibrate_drop
         By modality, the chance that such a batch goes without it; as in training where it is absent.
     use
@@ -256,6 +261,7 @@ class AverageConfig:
     swa_start: float = 1.0
     soup: int = 0
     recalibrate: int = 100
+    settle: float = 1.0
     recalibrate_drop: Mapping[str, float] | None = None
     use: Literal["ema", "swa", "soup", "best"] = "best"
 
