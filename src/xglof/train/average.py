@@ -220,7 +220,7 @@ def _check_precision(network: nn.Module) -> None:
             )
 
 
-def batch_norms(network: nn.Module) -> dict[str, nn.Module]:
+def batch_norms(network: nn.Module) -> dict[str, Any]:
     """The layers of a network that keep statistics of batches, by name; wrappers are looked through."""
     return {name: layer for name, layer in bare(network).named_modules() if _measures(layer)}
 
