@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from torch.utils.data import Dataset
 
 from xglof.engine.nodata import filled_dtype
-from xglof.errors import TrainError
 from xglof.models.spec import ModelSpec
-from xglof.train.batch import ChipBatch, prepare
+from xglof.train.batch import ChipBatch
+from xglof.train.indexed import IndexedChips
 from xglof.train.labels import IGNORE
 from xglof.train.order import Walks
 from xglof.train.rasters import LABEL, WHERE, Raster
@@ -27,7 +26,7 @@ Array = npt.NDArray[Any]
 _ALIGNMENT = 64
 
 
-class ChipDataset(Dataset[dict[str, Any]]):
+class ChipDataset(IndexedChips):
     """Chips of labelled cubes, read when they are asked for; a :class:`xglof.train.batch.ChipSource`.
 
     It can be pickled and be read from several threads and processes. Stored blocks are held, the last used
@@ -67,7 +66,6 @@ class ChipDataset(Dataset[dict[str, Any]]):
         self._cache = BlockCache(self.cache_bytes)
         self._readers = [RasterReader(i, each.arrays, each.fills) for i, each in enumerate(self.rasters)]
         self._places = self.index[["source", "step", "row", "col"]].to_numpy(np.int64)
-        self._sets = self.index["modalities"].to_numpy()
         kinds: dict[str, set[np.dtype[Any]]] = {}
         for raster in self.rasters:
             for name, array in raster.arrays.items():
@@ -83,59 +81,17 @@ class ChipDataset(Dataset[dict[str, Any]]):
         self.__dict__.update(state)
         self._open()
 
-    def __len__(self) -> int:
-        return len(self.index)
-
     def __repr__(self) -> str:
-        folds = ", ".join(f"{count:,} {fold or 'in no fold'}" for fold, count in self._folds().items())
-        return f"<ChipDataset: {len(self):,} chips of {self.size} px from {len(self.rasters)} cubes: {folds}>"
-
-    def _folds(self) -> dict[str, int]:
-        return {str(fold): int(count) for fold, count in self.index["fold"].value_counts().items()}
-
-    def select(
-        self, rows: Sequence[int] | Array | pd.Series | None = None, *, fold: str | None = None
-    ) -> ChipDataset:
-        """The chips of some rows, of a mask, or of a fold; they keep their ``chip_id``.
-
-        Parameters
-        ----------
-        rows
-            Row numbers, in the order wanted, or a mask with a value for each chip.
-        fold
-            ``"train"``, ``"val"``, ``"test"``, ``"dropped"``, or ``""`` before a split.
-
-        Raises
-        ------
-        TrainError
-            A mask of another length, a row that is not there, or no chip in the fold.
-        """
-        index = self.index
-        if rows is not None:
-            index = index.iloc[self._rows(rows)]
-        if fold is not None:
-            index = index[index["fold"] == fold]
-            if index.empty:
-                raise TrainError(f"no chip is in the fold {fold!r}; there are {self._folds()}")
-        return self.with_index(index)
+        cubes = len(self.rasters)
+        return (
+            f"<ChipDataset: {len(self):,} chips of {self.size} px from {cubes} cubes: {self._told_folds()}>"
+        )
 
     def with_index(self, index: pd.DataFrame) -> ChipDataset:
         """Chips of another index over the same cubes."""
         return ChipDataset(
             self.spec, self.size, self.rasters, index, cache_bytes=self.cache_bytes, walks=self.walks
         )
-
-    def _rows(self, rows: Sequence[int] | Array | pd.Series) -> npt.NDArray[np.int64]:
-        given = np.asarray(rows)
-        if given.dtype == bool:
-            if given.shape != (len(self),):
-                raise TrainError(
-                    f"the mask has the shape {given.shape}; expected one value for {len(self)} chips"
-                )
-            return np.flatnonzero(given)
-        if given.size and (given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= len(self)):
-            raise TrainError(f"rows are {given.min()} to {given.max()}; expected 0 to {len(self) - 1}")
-        return given.astype(np.int64)
 
     def read(self, rows: Sequence[int]) -> ChipBatch:
         """The chips of these rows, in this order; rows of one set of modalities.
@@ -151,7 +107,7 @@ class ChipDataset(Dataset[dict[str, Any]]):
         if self._process != os.getpid():  # a lock that a thread of the parent held would stay shut
             self._open()
         chosen = self._rows(rows)
-        modalities = self._one_set(chosen)
+        modalities = self._modalities(chosen)
         names = [name for each in self.spec.inputs if each.modality in modalities for name in each.bands]
         names += ["flags"] if "flags" in self._dtypes else []
         kinds = {name: self._dtypes[name] for name in names} | {LABEL: np.dtype(np.uint8)}
@@ -164,15 +120,6 @@ class ChipDataset(Dataset[dict[str, Any]]):
             rows=torch.from_numpy(chosen),
             modalities=tuple(each.modality for each in self.spec.inputs if each.modality in modalities),
         )
-
-    def _one_set(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        sets = sorted(set(self._sets[rows]))
-        if len(sets) != 1:
-            raise TrainError(
-                f"chips with {' and '.join(map(repr, sets)) or 'nothing'} can't share a batch; read rows of "
-                "one set of modalities, as ChipLoader does"
-            )
-        return str(sets[0]).split("+")
 
     def _cut(
         self, rows: npt.NDArray[np.int64], planes: dict[str, Array], label: npt.NDArray[np.uint8]
@@ -198,19 +145,6 @@ class ChipDataset(Dataset[dict[str, Any]]):
             if WHERE in into:
                 label[number][~into[WHERE]] = IGNORE
             _ignore_beyond(label[number], row, col, (reader.height, reader.width))
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        """A chip as the network takes it: an input by modality, ``label`` and ``row``."""
-        return self.__getitems__([row])[0]
-
-    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """The chips of a batch, as torch's DataLoader asks for them when it is given a ``batch_sampler``."""
-        sample = prepare(self.spec, self.read(rows))
-        return [
-            {name: values[number] for name, values in sample.inputs.items()}
-            | {"label": sample.label[number], "row": row}
-            for number, row in enumerate(sample.rows.tolist())
-        ]
 
 
 def _side_by_side(kinds: Mapping[str, np.dtype[Any]], shape: tuple[int, ...]) -> dict[str, Array]:

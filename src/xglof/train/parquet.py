@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 
 from xglof.engine.inputs import for_radar
 from xglof.errors import TrainError
 from xglof.models.registry import get_spec
 from xglof.models.spec import ModelSpec
-from xglof.train.batch import ChipBatch, prepare
+from xglof.train.batch import ChipBatch
+from xglof.train.indexed import IndexedChips
 from xglof.train.order import Walks
 from xglof.train.shard_files import RowGroups, Shard, find_shards
 from xglof.train.shard_index import (
@@ -45,7 +45,7 @@ _MOST_WALKS = 64
 _PRODUCTS = {"S1GRD": "GRD sigma0", "S1RTC": "RTC gamma0"}
 
 
-class ParquetChips(torch.utils.data.Dataset[dict[str, Any]]):
+class ParquetChips(IndexedChips):
     """Chips in Parquet shards: a chip source that reads the row groups it needs, and no others.
 
     Made by :func:`read_shards`; can be pickled, and then starts with nothing kept.
@@ -97,16 +97,10 @@ class ParquetChips(torch.utils.data.Dataset[dict[str, Any]]):
         self.__dict__.update(state)
         self._open()
 
-    def __len__(self) -> int:
-        return len(self.index)
-
     def __repr__(self) -> str:
-        folds = ", ".join(f"{count:,} {fold or 'in no fold'}" for fold, count in self._folds().items())
         shards = len(self._shards)
-        return f"<ParquetChips: {len(self):,} chips of {self._side} px from {shards} shards: {folds}>"
-
-    def _folds(self) -> dict[str, int]:
-        return {str(fold): int(count) for fold, count in self.index["fold"].value_counts().items()}
+        chips = f"{len(self):,} chips of {self._side} px"
+        return f"<ParquetChips: {chips} from {shards} shards: {self._told_folds()}>"
 
     @property
     def walks(self) -> Walks:
@@ -117,44 +111,6 @@ class ParquetChips(torch.utils.data.Dataset[dict[str, Any]]):
         chip_bytes = sum(stack.nbytes(self._side) * (2 if stack is DEM else 1) for stack in stacks)
         most = min(max(self._cache_bytes // (int(chips) * chip_bytes), 1), _MOST_WALKS)
         return Walks((), most, most)
-
-    def select(
-        self, rows: Sequence[int] | Array | pd.Series | None = None, *, fold: str | None = None
-    ) -> ParquetChips:
-        """The chips of some rows, of a mask, or of a fold; they keep their ``chip_id``.
-
-        Parameters
-        ----------
-        rows
-            Row numbers, in the order wanted, or a mask with a value for each chip.
-        fold
-            ``"train"``, ``"val"``, ``"test"``, ``"dropped"``, or ``""`` before a split.
-
-        Raises
-        ------
-        TrainError
-            A mask of another length, a row that is not there, or no chip in the fold.
-        """
-        index = self.index
-        if rows is not None:
-            index = index.iloc[self._rows(rows)]
-        if fold is not None:
-            index = index[index["fold"] == fold]
-            if index.empty:
-                raise TrainError(f"no chip is in the fold {fold!r}; there are {self._folds()}")
-        return self.with_index(index)
-
-    def _rows(self, rows: Sequence[int] | Array | pd.Series) -> NDArray[np.int64]:
-        given = np.asarray(rows)
-        if given.dtype == bool:
-            if given.shape != (len(self),):
-                raise TrainError(
-                    f"the mask has the shape {given.shape}; expected one value for {len(self)} chips"
-                )
-            return np.flatnonzero(given)
-        if given.size and (given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= len(self)):
-            raise TrainError(f"rows are {given.min()} to {given.max()}; expected 0 to {len(self) - 1}")
-        return given.astype(np.int64)
 
     def with_index(self, index: pd.DataFrame) -> ParquetChips:
         """The same source with another index, such as one that a split has assigned folds in.
@@ -193,13 +149,7 @@ class ParquetChips(torch.utils.data.Dataset[dict[str, Any]]):
             self._open()
         numbers = self._rows(rows)
         chips = self.index.iloc[numbers]
-        sets = chips["modalities"].unique()
-        if len(sets) != 1:
-            raise TrainError(
-                f"chips with {' and '.join(map(repr, sets)) or 'nothing'} can't share a batch; read rows of "
-                "one set of modalities, as ChipLoader does"
-            )
-        modalities = tuple(filter(None, sets[0].split(SEPARATOR)))
+        modalities = self._modalities(numbers)
         inputs = [source for source in self.spec.inputs if source.modality in modalities]
         names = [*(name for source in inputs for name in source.bands), "flags"]
         planes: dict[str, Array] = {}
@@ -218,21 +168,6 @@ class ParquetChips(torch.utils.data.Dataset[dict[str, Any]]):
             rows=torch.from_numpy(numbers),
             modalities=modalities,
         )
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        """A chip as the network takes it: inputs by modality, ``label`` and ``row``."""
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)} chips")
-        return self.__getitems__([row])[0]
-
-    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Chips as torch's DataLoader asks for them: those of a batch together."""
-        sample = prepare(self.spec, self.read(rows))
-        return [
-            {name: values[place] for name, values in sample.inputs.items()}
-            | {"label": sample.label[place], "row": int(row)}
-            for place, row in enumerate(rows)
-        ]
 
 
 def read_shards(
